@@ -1,0 +1,16 @@
+#pragma once
+// Softmax cross-entropy without materialised probabilities. logits [tokens, vocabulary], targets i32 [tokens]; a negative
+// target is ignored (loss 0, gradient 0).
+
+#include "core/tensor.h"
+#include "kernels/exec.h"
+
+namespace cadre::kernels {
+
+// losses [tokens] in nats, lse [tokens]. Vocabulary entries at or past `vocabulary` (padding) are left out.
+void cross_entropy_forward(const Exec& exec, TensorView logits, TensorView targets, TensorView losses, TensorView lse);
+// dlogits = scale * dlosses[token] * (softmax - onehot); may alias logits.
+void cross_entropy_backward(const Exec& exec, TensorView logits, TensorView targets, TensorView lse, TensorView dlosses,
+                            TensorView dlogits);
+
+}  // namespace cadre::kernels

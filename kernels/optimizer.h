@@ -1,0 +1,50 @@
+#pragma once
+// Parameter updates over flat storage, by segment: each segment has its own hyper-parameters and step count.
+
+#include <span>
+
+#include "core/tensor.h"
+#include "kernels/exec.h"
+
+namespace cadre::kernels {
+
+struct AdamWSegment {
+  int64_t offset = 0;  // elements into the flat tensors
+  int64_t count = 0;
+  double lr = 0;
+  double beta1 = 0.9;
+  double beta2 = 0.95;
+  double eps = 1e-8;
+  double weight_decay = 0;    // decoupled (Loshchilov and Hutter, 2019): w -= lr * weight_decay * w
+  int64_t step = 1;           // this update's number, from 1, for the bias correction
+  double gradient_scale = 1;  // clipping factor
+};
+
+// m = beta1 m + (1 - beta1) g; v = beta2 v + (1 - beta2) g^2; w -= lr (mhat / (sqrt(vhat) + eps) + weight_decay w).
+// weights, gradients, m, v: flat, same type.
+void adamw(const Exec& exec, std::span<const AdamWSegment> segments, TensorView weights, TensorView gradients,
+           TensorView m, TensorView v);
+
+struct SgdSegment {
+  int64_t offset = 0;
+  int64_t count = 0;
+  double lr = 0;
+  double momentum = 0;
+  bool nesterov = false;
+  double weight_decay = 0;  // decoupled
+  double gradient_scale = 1;
+};
+
+// buffer = momentum * buffer + g; w -= lr * (nesterov ? g + momentum * buffer : buffer) + lr * weight_decay * w.
+void sgd(const Exec& exec, std::span<const SgdSegment> segments, TensorView weights, TensorView gradients,
+         TensorView buffer);
+
+struct FlatRange {
+  int64_t offset = 0;
+  int64_t count = 0;
+};
+// Sum of squares of each range in f64: blocks of 4096 elements from the range's start, summed in a binary tree, so that the
+// bits do not depend on threads. A non-finite element makes its range's result non-finite.
+void squared_norms(const Exec& exec, std::span<const FlatRange> ranges, TensorView x, std::span<double> results);
+
+}  // namespace cadre::kernels

@@ -1,0 +1,63 @@
+#pragma once
+// Ranks that talk to each other. Three implementations: Self (one rank), Thread (ranks as threads of one process, the test
+// workhorse) and Mpi. Size one is the identity.
+//
+// Every rank of a communicator makes the same calls in the same order. Each call gets a sequence number; a call whose
+// operation, element count or dtype differs between ranks is an error, not a hang, wherever the implementation can see it.
+// Reductions run in a fixed order of ranks, so that two runs agree bit for bit; every rank gets the same bits.
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/tensor.h"
+
+namespace cadre::parallel {
+
+enum class Reduction { kSum, kMax, kMin };
+
+// What a collective is for: shown by logs, profiles and the watchdog.
+struct CollectiveLabel {
+  const char* name = "";
+  int layer = -1;
+};
+
+// One collective under way. Buffers must stay alive and untouched until done() or wait().
+class Work {
+ public:
+  virtual ~Work() = default;
+  virtual bool done() = 0;  // also lets the transport make progress; never blocks
+  virtual void wait() = 0;  // throws CommunicationError naming the collective, past its deadline too
+};
+using WorkPtr = std::unique_ptr<Work>;
+
+class Communicator {
+ public:
+  virtual ~Communicator() = default;
+  virtual int rank() const = 0;
+  virtual int size() const = 0;
+
+  // In place; contiguous views; f32, f64, i64, i32.
+  virtual WorkPtr all_reduce(TensorView data, Reduction reduction, CollectiveLabel label) = 0;
+  // receive = the ranks' send parts, in rank order; receive has size() x the elements of send.
+  virtual WorkPtr all_gather(TensorView send, TensorView receive, CollectiveLabel label) = 0;
+  // send has size() x the elements of receive; rank r gets the sum of every rank's r-th part.
+  virtual WorkPtr reduce_scatter(TensorView send, TensorView receive, CollectiveLabel label) = 0;
+  // Rows of the first axis: send_rows[r] rows go to rank r, receive_rows[r] come from rank r, both in rank order.
+  virtual WorkPtr all_to_all(TensorView send, const std::vector<int64_t>& send_rows, TensorView receive,
+                             const std::vector<int64_t>& receive_rows, CollectiveLabel label) = 0;
+  virtual WorkPtr broadcast(TensorView data, int root, CollectiveLabel label) = 0;
+  virtual WorkPtr send(TensorView data, int to, CollectiveLabel label) = 0;
+  virtual WorkPtr receive(TensorView data, int from, CollectiveLabel label) = 0;
+
+  virtual void barrier(CollectiveLabel label) = 0;
+  // Every rank's text, in rank order (for errors, fingerprints, host names; not for the hot path).
+  virtual std::vector<std::string> gather_text(const std::string& text, CollectiveLabel label) = 0;
+
+  // Lets pending work make progress; cheap; called from the op funnel.
+  virtual void poll() {}
+  // Ends the job on every rank with this exit code; does not return (in Thread: throws on all ranks).
+  [[noreturn]] virtual void abort(int exit_code) = 0;
+};
+
+}  // namespace cadre::parallel
