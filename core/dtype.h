@@ -39,11 +39,29 @@ constexpr std::string_view name_of(Dtype dtype) {
 
 template <class T>
 struct DtypeOf;
-template <> struct DtypeOf<double> { static constexpr Dtype value = Dtype::kF64; };
-template <> struct DtypeOf<float> { static constexpr Dtype value = Dtype::kF32; };
-template <> struct DtypeOf<int64_t> { static constexpr Dtype value = Dtype::kI64; };
-template <> struct DtypeOf<int32_t> { static constexpr Dtype value = Dtype::kI32; };
-template <> struct DtypeOf<uint16_t> { static constexpr Dtype value = Dtype::kU16; };
-template <> struct DtypeOf<uint8_t> { static constexpr Dtype value = Dtype::kU8; };
+template <>
+struct DtypeOf<double> {
+  static constexpr Dtype value = Dtype::kF64;
+};
+template <>
+struct DtypeOf<float> {
+  static constexpr Dtype value = Dtype::kF32;
+};
+template <>
+struct DtypeOf<int64_t> {
+  static constexpr Dtype value = Dtype::kI64;
+};
+template <>
+struct DtypeOf<int32_t> {
+  static constexpr Dtype value = Dtype::kI32;
+};
+template <>
+struct DtypeOf<uint16_t> {
+  static constexpr Dtype value = Dtype::kU16;
+};
+template <>
+struct DtypeOf<uint8_t> {
+  static constexpr Dtype value = Dtype::kU8;
+};
 
 }  // namespace cadre

@@ -1,7 +1,7 @@
 #pragma once
 // Rank-aware log lines: "12:00:01 [rank 3] warning: text" to stderr and, once opened, to the run's log file.
-// A Logger is passed, never global. Rank 0 prints info to the terminal; other ranks only warnings and errors; every rank
-// writes everything to the file it opened.
+// A Logger is passed, never global. Rank 0 prints info to the terminal; other ranks only warnings and errors; every
+// rank writes everything to the file it opened.
 
 #include <memory>
 #include <string>

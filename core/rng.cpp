@@ -21,9 +21,9 @@ std::array<uint32_t, 4> philox4x32(std::array<uint32_t, 4> counter, std::array<u
 
 Rng::Rng(uint64_t seed, RngPurpose purpose, uint64_t stream) {
   // The purpose and the stream are hashed into the key, so that the whole 64-bit block counter stays free for draws.
-  const auto mixed = philox4x32({static_cast<uint32_t>(stream), static_cast<uint32_t>(stream >> 32),
-                                 static_cast<uint32_t>(purpose), 0x43414452u},
-                                {static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32)});
+  const auto mixed = philox4x32(
+      {static_cast<uint32_t>(stream), static_cast<uint32_t>(stream >> 32), static_cast<uint32_t>(purpose), 0x43414452u},
+      {static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32)});
   key_ = {mixed[0], mixed[1]};
   counter_[2] = mixed[2];
   counter_[3] = mixed[3];

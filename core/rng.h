@@ -18,12 +18,12 @@ class Rng {
  public:
   Rng(uint64_t seed, RngPurpose purpose, uint64_t stream = 0);
 
-  uint32_t bits();                  // uniform over 32 bits
+  uint32_t bits();  // uniform over 32 bits
   uint64_t bits64();
-  double uniform();                 // [0, 1), 53 bits
-  double normal();                  // standard normal, Box-Muller
-  uint64_t below(uint64_t bound);   // uniform over [0, bound), unbiased; bound > 0
-  void seek(uint64_t block);        // jump to the block-th group of four 32-bit draws
+  double uniform();                // [0, 1), 53 bits
+  double normal();                 // standard normal, Box-Muller
+  uint64_t below(uint64_t bound);  // uniform over [0, bound), unbiased; bound > 0
+  void seek(uint64_t block);       // jump to the block-th group of four 32-bit draws
 
  private:
   std::array<uint32_t, 2> key_;

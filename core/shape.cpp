@@ -5,7 +5,8 @@
 namespace cadre {
 
 Shape::Shape(std::initializer_list<int64_t> extents) {
-  if (extents.size() > kMaxRank) throw InternalError("a shape has at most 4 axes, got " + std::to_string(extents.size()));
+  if (extents.size() > kMaxRank)
+    throw InternalError("a shape has at most 4 axes, got " + std::to_string(extents.size()));
   for (int64_t extent : extents) {
     if (extent < 0) throw InternalError("a shape's extent is negative: " + std::to_string(extent));
     extents_[static_cast<size_t>(rank_++)] = extent;

@@ -38,7 +38,8 @@ Tensor Tensor::zeros(Allocator& allocator, Dtype dtype, Shape shape) {
 
 Tensor Tensor::flat_slice(int64_t begin, Shape shape) const {
   if (begin < 0 || begin + shape.elements() > elements()) {
-    throw InternalError("flat slice at " + std::to_string(begin) + " of " + shape.to_string() + " from " + shape_.to_string());
+    throw InternalError("flat slice at " + std::to_string(begin) + " of " + shape.to_string() + " from " +
+                        shape_.to_string());
   }
   Tensor part = *this;
   part.offset_ += static_cast<size_t>(begin) * size_of(dtype_);

@@ -9,13 +9,13 @@ namespace cadre::kernels {
 
 struct AttentionShape {
   int64_t batch = 0;
-  int64_t queries = 0;      // query positions per sequence
-  int64_t keys = 0;         // key positions per sequence; query i stands at key position keys - queries + i
-  int64_t key_stride = 0;   // rows from one sequence's keys to the next (>= keys; a KV cache has spare rows)
+  int64_t queries = 0;     // query positions per sequence
+  int64_t keys = 0;        // key positions per sequence; query i stands at key position keys - queries + i
+  int64_t key_stride = 0;  // rows from one sequence's keys to the next (>= keys; a KV cache has spare rows)
   int64_t heads = 0;
-  int64_t kv_heads = 0;     // divides heads; head h reads kv head h / (heads / kv_heads)
+  int64_t kv_heads = 0;  // divides heads; head h reads kv head h / (heads / kv_heads)
   int64_t head_dim = 0;
-  double scale = 0;         // usually 1 / sqrt(head_dim)
+  double scale = 0;  // usually 1 / sqrt(head_dim)
 };
 
 // q, out [batch * queries, heads * head_dim]; k, v [batch * key_stride, kv_heads * head_dim]; rows may be strided.
@@ -29,8 +29,8 @@ void attention_backward(const Exec& exec, const AttentionShape& shape, TensorVie
                         TensorView segment_start, TensorView out, TensorView lse, TensorView dout, TensorView dq,
                         TensorView dk, TensorView dv);
 
-// What attention reads: optional RMSNorm per head on q and k (Qwen3's QK-norm), then rotary embedding (Su et al., RoFormer,
-// 2021; the two halves of a head are rotated against each other, as Hugging Face does). v is copied.
+// What attention reads: optional RMSNorm per head on q and k (Qwen3's QK-norm), then rotary embedding (Su et al.,
+// RoFormer, 2021; the two halves of a head are rotated against each other, as Hugging Face does). v is copied.
 struct RotaryShape {
   int64_t heads = 0;
   int64_t kv_heads = 0;
@@ -41,8 +41,8 @@ struct RotaryShape {
 // table [positions, head_dim]: cos of the head_dim / 2 angles, then sin; angle = position * theta^(-2 i / head_dim).
 void rotary_table(const Exec& exec, double theta, TensorView table);
 
-// qkv, out [tokens, (heads + 2 kv_heads) * head_dim]; positions i32 [tokens]; q_weight, k_weight [head_dim] or empty (no
-// norm). rstd [tokens, heads + kv_heads]: 1 / rms of each head, written only with weights; else empty.
+// qkv, out [tokens, (heads + 2 kv_heads) * head_dim]; positions i32 [tokens]; q_weight, k_weight [head_dim] or empty
+// (no norm). rstd [tokens, heads + kv_heads]: 1 / rms of each head, written only with weights; else empty.
 void rotary_forward(const Exec& exec, const RotaryShape& shape, TensorView qkv, TensorView positions, TensorView table,
                     TensorView q_weight, TensorView k_weight, TensorView out, TensorView rstd);
 void rotary_backward(const Exec& exec, const RotaryShape& shape, TensorView qkv, TensorView positions, TensorView table,

@@ -1,6 +1,6 @@
 #pragma once
-// Softmax cross-entropy without materialised probabilities. logits [tokens, vocabulary], targets i32 [tokens]; a negative
-// target is ignored (loss 0, gradient 0).
+// Softmax cross-entropy without materialised probabilities. logits [tokens, vocabulary], targets i32 [tokens]; a
+// negative target is ignored (loss 0, gradient 0).
 
 #include "core/tensor.h"
 #include "kernels/exec.h"

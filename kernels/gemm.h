@@ -1,16 +1,17 @@
 #pragma once
-// Grouped matrix products: one call multiplies the rows of every expert with that expert's matrix. A plain linear layer is
-// one group. Rows are sorted by group; offsets [groups + 1] (i64) says where each group's rows begin.
+// Grouped matrix products: one call multiplies the rows of every expert with that expert's matrix. A plain linear layer
+// is one group. Rows are sorted by group; offsets [groups + 1] (i64) says where each group's rows begin.
 //
-// Each output element is one chain of fused multiply-adds in order of k, so a row's bits depend neither on how many rows
-// there are nor on threads. (f64: Eigen; same promise is not made.)
+// Each output element is one chain of fused multiply-adds in order of k, so a row's bits depend neither on how many
+// rows there are nor on threads. (f64: Eigen; same promise is not made.)
 
 #include "core/tensor.h"
 #include "kernels/exec.h"
 
 namespace cadre::kernels {
 
-// Weights rearranged for streaming: panels [n / width][k][width] per group, zero padded. Valid until the weights change.
+// Weights rearranged for streaming: panels [n / width][k][width] per group, zero padded. Valid until the weights
+// change.
 struct PackedMatrix {
   TensorView storage;  // [packed_elements], 64-byte aligned
   int64_t groups = 0;
@@ -26,12 +27,14 @@ int64_t packed_elements(const Exec& exec, Dtype dtype, int64_t groups, int64_t k
 // n = c (input gradient, dx = dy W).
 PackedMatrix pack_matrix(const Exec& exec, TensorView weights, Operand operand, TensorView storage);
 
-// out[row, n] (+)= a[row, k] B[group of row]. a and out may be strided. `offsets` empty: one group with all rows. Rows at
-// or past offsets[groups] are left alone.
-void grouped_gemm(const Exec& exec, TensorView a, TensorView offsets, const PackedMatrix& b, TensorView out, Write write);
+// out[row, n] (+)= a[row, k] B[group of row]. a and out may be strided. `offsets` empty: one group with all rows. Rows
+// at or past offsets[groups] are left alone.
+void grouped_gemm(const Exec& exec, TensorView a, TensorView offsets, const PackedMatrix& b, TensorView out,
+                  Write write);
 
-// dw[group] (+)= dy_group^T x_group: dy [rows, r], x [rows, c], dw [groups, r, c]; sums run over rows in ascending order.
-// A group without rows gets zeros (or is left alone when accumulating).
-void grouped_weight_gradient(const Exec& exec, TensorView dy, TensorView x, TensorView offsets, TensorView dw, Write write);
+// dw[group] (+)= dy_group^T x_group: dy [rows, r], x [rows, c], dw [groups, r, c]; sums run over rows in ascending
+// order. A group without rows gets zeros (or is left alone when accumulating).
+void grouped_weight_gradient(const Exec& exec, TensorView dy, TensorView x, TensorView offsets, TensorView dw,
+                             Write write);
 
 }  // namespace cadre::kernels

@@ -43,8 +43,8 @@ struct FlatRange {
   int64_t offset = 0;
   int64_t count = 0;
 };
-// Sum of squares of each range in f64: blocks of 4096 elements from the range's start, summed in a binary tree, so that the
-// bits do not depend on threads. A non-finite element makes its range's result non-finite.
+// Sum of squares of each range in f64: blocks of 4096 elements from the range's start, summed in a binary tree, so that
+// the bits do not depend on threads. A non-finite element makes its range's result non-finite.
 void squared_norms(const Exec& exec, std::span<const FlatRange> ranges, TensorView x, std::span<double> results);
 
 }  // namespace cadre::kernels

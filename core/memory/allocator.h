@@ -22,11 +22,11 @@ class Buffer {
 };
 
 struct MemoryStats {
-  size_t in_use = 0;     // bytes handed out now, after rounding to size classes
-  size_t peak = 0;       // largest in_use since the last reset
-  size_t reserved = 0;   // bytes held from the operating system, cached blocks included
+  size_t in_use = 0;    // bytes handed out now, after rounding to size classes
+  size_t peak = 0;      // largest in_use since the last reset
+  size_t reserved = 0;  // bytes held from the operating system, cached blocks included
   size_t allocations = 0;
-  size_t reused = 0;     // allocations served from the cache
+  size_t reused = 0;  // allocations served from the cache
 };
 
 class Allocator {

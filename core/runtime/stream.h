@@ -1,8 +1,8 @@
 #pragma once
 // Streams order work; `wait` on an event is the one overlap primitive.
 //
-// The host stream is a queue served by one thread of its own. Work that throws stops its stream: the error is rethrown by
-// the next synchronize() or Event::wait().
+// The host stream is a queue served by one thread of its own. Work that throws stops its stream: the error is rethrown
+// by the next synchronize() or Event::wait().
 
 #include <functional>
 #include <memory>
@@ -30,7 +30,7 @@ class Stream {
   Stream& operator=(const Stream&) = delete;
 
   void enqueue(std::function<void()> work);
-  Event record();              // done when all work enqueued so far is done
+  Event record();                 // done when all work enqueued so far is done
   void wait(const Event& event);  // later work of this stream starts after `event`
   void synchronize();
 

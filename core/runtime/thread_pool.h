@@ -1,6 +1,6 @@
 #pragma once
-// A fixed team of threads for data-parallel loops inside kernels. The caller is worker 0. Work is split statically, so a
-// result never depends on which thread was faster.
+// A fixed team of threads for data-parallel loops inside kernels. The caller is worker 0. Work is split statically, so
+// a result never depends on which thread was faster.
 
 #include <cstddef>
 #include <cstdint>

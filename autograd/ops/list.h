@@ -1,0 +1,21 @@
+#pragma once
+// Every op. Each line here needs cases in tests/autograd/ops (an op without cases does not link there).
+
+#include "autograd/ops/activation.h"
+#include "autograd/ops/attention.h"
+#include "autograd/ops/cross_entropy.h"
+#include "autograd/ops/embedding.h"
+#include "autograd/ops/linear.h"
+#include "autograd/ops/norm.h"
+#include "autograd/ops/permute.h"
+#include "autograd/ops/router.h"
+
+namespace cadre::autograd {
+
+template <class... Ops>
+struct OpList {};
+
+using AllOps = OpList<Embedding, RmsNorm, AddRmsNorm, Add, GroupedLinear, Rotary, Attention, ExpertActivation, Router,
+                      PlanRows, GatherRows, CombineRows, CrossEntropy>;
+
+}  // namespace cadre::autograd

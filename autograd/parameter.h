@@ -1,0 +1,54 @@
+#pragma once
+// A trainable tensor: a reshaped slice of flat storage (parameter_store.h), with its gradient and its packed forms.
+
+#include <string>
+#include <vector>
+
+#include "autograd/context.h"
+#include "core/tensor.h"
+#include "kernels/gemm.h"
+
+namespace cadre::autograd {
+
+// The unit of identity: what a checkpoint names, and what has its own hyper-parameters, step count and norm. A stacked
+// expert tensor has one segment (or more) for each expert; any other parameter has one.
+struct Segment {
+  std::string name;  // global, e.g. "layers.3.moe.experts.17.w1"
+  Shape shape;
+  int64_t offset = 0;  // elements from the parameter's start
+  int expert = -1;     // global expert id, or -1
+  int64_t count() const { return shape.elements(); }
+};
+
+struct Parameter {
+  std::string name;
+  Shape shape;
+  std::vector<Segment> segments;
+  bool decays = true;   // norms, biases and embeddings usually do not
+  double init_std = 0;  // normal(0, init_std); negative: constant ones
+  int64_t offset = 0;   // elements into the flat storage
+  int index = -1;       // position in the store
+
+  Tensor value;
+  Tensor gradient;
+  bool gradient_empty = true;  // the next contribution overwrites instead of adding
+
+  // Weights rearranged for matrix products, rebuilt on first use after touch(). shape is [groups, r, c] or [r, c].
+  const kernels::PackedMatrix& packed(const Context& context, kernels::Operand operand);
+  // The value changed: packed forms are stale.
+  void touch() { ++version_; }
+
+ private:
+  struct Packed {
+    Tensor storage;
+    kernels::PackedMatrix matrix;
+    int64_t version = -1;
+  };
+  Packed packed_[2];
+  int64_t version_ = 0;
+};
+
+// Weights of any rank as [groups, r, c].
+TensorView as_groups(TensorView weights);
+
+}  // namespace cadre::autograd

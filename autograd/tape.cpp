@@ -1,0 +1,190 @@
+#include "autograd/tape.h"
+
+#include <algorithm>
+#include <chrono>
+
+#include "autograd/backward_call.h"
+#include "autograd/profiler.h"
+#include "core/error.h"
+
+namespace cadre::autograd {
+namespace {
+
+bool bit(uint32_t mask, size_t i) { return (mask >> i & 1u) != 0; }
+
+std::vector<TensorSpec> specs_of(const std::vector<std::shared_ptr<Node>>& nodes) {
+  std::vector<TensorSpec> specs(nodes.size());
+  for (size_t i = 0; i < nodes.size(); ++i) {
+    if (nodes[i]) specs[i] = {nodes[i]->dtype, nodes[i]->shape};
+  }
+  return specs;
+}
+
+// Adds the time of its scope to the profiler, if there is one.
+class Timed {
+ public:
+  Timed(const Context& context, const Record& record, Phase phase) : context_(context), record_(record), phase_(phase) {
+    if (context_.profiler) start_ = std::chrono::steady_clock::now();
+  }
+  ~Timed() {
+    if (context_.profiler) report();
+  }
+  Timed(const Timed&) = delete;
+  Timed& operator=(const Timed&) = delete;
+
+ private:
+  void report() {
+    const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start_;
+    const Cost cost = record_.op->cost(specs_of(record_.in_nodes), specs_of(record_.out_nodes));
+    context_.profiler->add(record_.op->name(), phase_, elapsed.count(), cost.flops, cost.bytes);
+  }
+  const Context& context_;
+  const Record& record_;
+  Phase phase_;
+  std::chrono::steady_clock::time_point start_;
+};
+
+void run_forward(const Context& context, const Record& record, std::span<const TensorView> in,
+                 std::span<const TensorView> out, Phase phase) {
+  std::vector<Parameter*> parameters;
+  for (const auto& node : record.in_nodes) parameters.push_back(node ? node->parameter : nullptr);
+  {
+    const Timed timed(context, record, phase);
+    record.op->forward({context, in, out, parameters});
+  }
+  if (context.poll) context.poll();
+}
+
+}  // namespace
+
+Tape::Tape(const Context& context, bool record) : context_(context), record_(record) {}
+Tape::~Tape() = default;
+
+std::vector<Variable> Tape::apply(std::unique_ptr<Op> op, std::vector<Variable> inputs) {
+  Record record;
+  record.op = std::move(op);
+  std::vector<TensorView> in(inputs.size());
+  bool requires_gradient = false;
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    record.in_nodes.push_back(inputs[i] ? inputs[i].value()->node : nullptr);
+    if (!inputs[i]) continue;
+    in[i] = inputs[i].view();
+    requires_gradient = requires_gradient || inputs[i].requires_gradient();
+  }
+  std::vector<Variable> outputs;
+  std::vector<TensorView> out;
+  const std::vector<TensorSpec> specs = record.op->infer(specs_of(record.in_nodes));
+  for (size_t j = 0; j < specs.size(); ++j) {
+    const bool wanted = record_ && requires_gradient && bit(record.op->differentiable_outputs(), j);
+    outputs.push_back(Variable::leaf(Tensor::empty(context_.allocator, specs[j].dtype, specs[j].shape), wanted));
+    record.out_nodes.push_back(outputs[j].value()->node);
+    out.push_back(outputs[j].view());
+  }
+  run_forward(context_, record, in, out, Phase::kForward);
+  if (record_ && (requires_gradient || recompute_scope_)) keep(std::move(record), inputs, outputs);
+  return outputs;
+}
+
+void Tape::keep(Record record, const std::vector<Variable>& inputs, const std::vector<Variable>& outputs) {
+  const Needs needs = record.op->needs();
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    const bool retained = inputs[i] && (recompute_scope_ || bit(needs.inputs, i));
+    record.in_values.push_back(retained ? inputs[i].value() : nullptr);
+    Parameter* parameter = inputs[i] ? inputs[i].value()->node->parameter : nullptr;
+    if (parameter != nullptr && bit(record.op->parameter_inputs(), i)) ++uses_[parameter];
+  }
+  for (size_t j = 0; j < outputs.size(); ++j) {
+    record.out_values.push_back(bit(needs.outputs, j) ? outputs[j].value() : nullptr);
+    record.out_weak.push_back(outputs[j].value());
+    if (!recompute_scope_) continue;
+    outputs[j].value()->tape = this;
+    outputs[j].value()->record = records_.size();
+    recomputable_.push_back(outputs[j].value());
+  }
+  records_.push_back(std::move(record));
+}
+
+void Tape::pin(const Variable& variable) {
+  std::erase_if(recomputable_, [&](const std::weak_ptr<Value>& value) { return value.lock() == variable.value(); });
+}
+
+void Tape::discard_recomputable() {
+  for (const std::weak_ptr<Value>& weak : recomputable_) {
+    if (const auto value = weak.lock()) value->tensor = Tensor();
+  }
+  recomputable_.clear();
+}
+
+void Tape::recompute(size_t index) {
+  Record& record = records_[index];
+  std::vector<TensorView> in(record.in_nodes.size()), out;
+  for (size_t i = 0; i < in.size(); ++i) {
+    if (record.in_nodes[i]) in[i] = record.in_values[i]->materialised().view();
+  }
+  std::vector<Tensor> results;
+  for (const auto& node : record.out_nodes) {
+    results.push_back(Tensor::empty(context_.allocator, node->dtype, node->shape));
+    out.push_back(results.back().view());
+  }
+  run_forward(context_, record, in, out, Phase::kRecompute);
+  for (size_t j = 0; j < results.size(); ++j) {
+    const auto value = record.out_weak[j].lock();
+    if (value && !value->tensor) value->tensor = std::move(results[j]);
+  }
+}
+
+Tape::Seed Tape::seed(const Variable& loss) const {
+  Tensor one = Tensor::empty(context_.allocator, Dtype::kF64, loss.shape());
+  for (int64_t i = 0; i < one.elements(); ++i) one.data<double>()[i] = 1;
+  return {loss, one};
+}
+
+void Tape::backward(std::vector<Seed> seeds, BackwardPart part) {
+  for (Seed& seed : seeds) {
+    Node& node = *seed.output.value()->node;
+    if (!(seed.gradient.shape() == node.shape)) {
+      throw InternalError("seed " + seed.gradient.shape().to_string() + " for an output " + node.shape.to_string());
+    }
+    node.gradient = std::move(seed.gradient);
+  }
+  seeds.clear();
+  parameters_deferred_ = part == BackwardPart::kInputsOnly;
+  for (size_t i = records_.size(); i-- > 0;) {
+    Record& record = records_[i];
+    if (record.reached()) run_part(record, false);
+    if (part == BackwardPart::kInputsOnly) continue;
+    if (record.reached()) run_part(record, true);
+    finish(record);
+  }
+}
+
+void Tape::backward_parameters() {
+  for (size_t i = records_.size(); i-- > 0;) {
+    if (records_[i].reached()) run_part(records_[i], true);
+    finish(records_[i]);
+  }
+}
+
+void Tape::run_part(Record& record, bool parameters) {
+  BackwardCall call(context_, record, !parameters_deferred_);
+  if (!call.wants_any(parameters)) return;
+  {
+    const Timed timed(context_, record, parameters ? Phase::kParameterGradients : Phase::kInputGradients);
+    parameters ? record.op->backward_parameters(call) : record.op->backward_inputs(call);
+    call.finish();
+  }
+  if (context_.poll) context_.poll();
+}
+
+void Tape::finish(Record& record) {
+  for (size_t i = 0; i < record.in_nodes.size(); ++i) {
+    Parameter* parameter = record.in_nodes[i] ? record.in_nodes[i]->parameter : nullptr;
+    if (parameter == nullptr || !bit(record.op->parameter_inputs(), i)) continue;
+    if (--uses_[parameter] == 0 && on_parameter_ready) on_parameter_ready(*parameter);
+  }
+  for (const auto& node : record.out_nodes) node->gradient = Tensor();
+  record.in_values.clear();
+  record.out_values.clear();
+}
+
+}  // namespace cadre::autograd

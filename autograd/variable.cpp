@@ -1,0 +1,29 @@
+#include "autograd/variable.h"
+
+#include "autograd/tape.h"
+#include "core/error.h"
+
+namespace cadre::autograd {
+
+const Tensor& Value::materialised() {
+  if (!tensor) {
+    if (tape == nullptr) throw InternalError("a value was read that was released");
+    tape->recompute(record);
+  }
+  return tensor;
+}
+
+Variable Variable::leaf(Tensor tensor, bool requires_gradient) {
+  auto value = std::make_shared<Value>();
+  value->node = std::make_shared<Node>(Node{tensor.dtype(), tensor.shape(), requires_gradient, nullptr, {}});
+  value->tensor = std::move(tensor);
+  return Variable(std::move(value));
+}
+
+Variable Variable::of(Parameter& parameter) {
+  Variable variable = leaf(parameter.value, static_cast<bool>(parameter.gradient));
+  variable.value_->node->parameter = &parameter;
+  return variable;
+}
+
+}  // namespace cadre::autograd
