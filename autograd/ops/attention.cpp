@@ -70,6 +70,20 @@ void Attention::backward_inputs(Backward& b) const {
                               d.q, d.k, d.v);
 }
 
+std::vector<TensorSpec> CachedAttention::infer(std::span<const TensorSpec> in) const {
+  require(in.size() == 3 && in[0].shape.rank() == 2 && in[0].shape[0] == shape_.batch * shape_.queries &&
+              in[1].shape == Shape{shape_.batch * shape_.key_stride, shape_.kv_heads * shape_.head_dim} &&
+              in[2].shape == in[1].shape,
+          in, "qkv [batch * queries, ..], keys and values [batch * key_stride, kv_heads * head_dim]");
+  return {{in[0].dtype, Shape{in[0].shape[0], shape_.heads * shape_.head_dim}},
+          {in[0].dtype, Shape{in[0].shape[0], shape_.heads}}};
+}
+
+void CachedAttention::forward(const Forward& f) const {
+  const TensorView q = f.in[0].columns(0, shape_.heads * shape_.head_dim);
+  kernels::attention_forward(f.context.exec, shape_, q, f.in[1], f.in[2], TensorView{}, f.out[0], f.out[1]);
+}
+
 Cost Attention::cost(std::span<const TensorSpec> in, std::span<const TensorSpec> out) const {
   Cost cost = Op::cost(in, out);
   const double pairs = 0.5 * static_cast<double>(shape_.batch * shape_.queries * (shape_.queries + 1));

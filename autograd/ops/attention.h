@@ -42,4 +42,20 @@ class Attention final : public Op {
   kernels::AttentionShape shape_;
 };
 
+// Inference only. qkv as above for the newest positions, keys and values [batch * key_stride, kv_heads * head_dim]
+// caches that already hold them -> out [batch * queries, heads * head_dim].
+class CachedAttention final : public Op {
+ public:
+  explicit CachedAttention(kernels::AttentionShape shape) : shape_(shape) {}
+  const char* name() const override { return "cached_attention"; }
+  std::vector<TensorSpec> infer(std::span<const TensorSpec> in) const override;
+  void forward(const Forward& f) const override;
+  Needs needs() const override { return {}; }
+  void backward_inputs(Backward&) const override {}
+  uint32_t differentiable_outputs() const override { return 0; }
+
+ private:
+  kernels::AttentionShape shape_;
+};
+
 }  // namespace cadre::autograd

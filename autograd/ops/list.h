@@ -15,7 +15,7 @@ namespace cadre::autograd {
 template <class... Ops>
 struct OpList {};
 
-using AllOps = OpList<Embedding, RmsNorm, AddRmsNorm, Add, GroupedLinear, Rotary, Attention, ExpertActivation, Router,
-                      PlanRows, GatherRows, CombineRows, CrossEntropy>;
+using AllOps = OpList<Embedding, RmsNorm, AddRmsNorm, Add, GroupedLinear, Rotary, Attention, CachedAttention,
+                      ExpertActivation, Router, PlanRows, GatherRows, CombineRows, CrossEntropy>;
 
 }  // namespace cadre::autograd

@@ -1,0 +1,109 @@
+#include "model/feed_forward.h"
+
+#include <cmath>
+
+#include "autograd/ops/activation.h"
+#include "autograd/ops/linear.h"
+#include "autograd/ops/permute.h"
+#include "autograd/ops/router.h"
+
+namespace cadre::model {
+
+using autograd::Variable;
+
+ExpertGroup::ExpertGroup(autograd::ParameterStore& store, const std::string& name,
+                         const std::vector<std::string>& group_names, int64_t hidden, int64_t ffn,
+                         kernels::Activation activation, double init_std, double output_std, bool experts)
+    : activation_(activation) {
+  const bool gated = activation == kernels::Activation::kSwiGlu;
+  const int64_t groups = static_cast<int64_t>(group_names.size()), up_rows = gated ? 2 * ffn : ffn;
+  std::vector<autograd::Segment> up, down;
+  for (int64_t g = 0; g < groups; ++g) {
+    const std::string& group = group_names[static_cast<size_t>(g)];
+    const int expert = experts ? static_cast<int>(g) : -1;
+    up.push_back({group + ".w1", Shape{ffn, hidden}, g * up_rows * hidden, expert});
+    if (gated) up.push_back({group + ".w3", Shape{ffn, hidden}, (g * up_rows + ffn) * hidden, expert});
+    down.push_back({group + ".w2", Shape{hidden, ffn}, g * hidden * ffn, expert});
+  }
+  up_ = &store.declare(name + ".up", Shape{groups, up_rows, hidden}, init_std, true, std::move(up));
+  down_ = &store.declare(name + ".down", Shape{groups, hidden, ffn}, output_std, true, std::move(down));
+}
+
+Variable ExpertGroup::forward(autograd::Tape& tape, const RecomputeSettings& recompute, Variable x,
+                              Variable offsets) const {
+  Variable hidden = tape.apply<autograd::GroupedLinear>({std::move(x), Variable::of(*up_), offsets});
+  Variable activated;
+  {
+    const autograd::RecomputeScope scope(tape, recompute.part(RecomputePart::kExpertActivations));
+    activated = tape.apply<autograd::ExpertActivation>({std::move(hidden), offsets}, activation_);
+  }
+  return tape.apply<autograd::GroupedLinear>({std::move(activated), Variable::of(*down_), std::move(offsets)});
+}
+
+FeedForward::FeedForward(autograd::ParameterStore& store, const NetworkSettings& settings, int64_t layer)
+    : settings_(settings), layer_(layer) {
+  const ModelSettings& model = settings.model;
+  const MoeSettings& moe = settings.moe;
+  const std::string prefix = "layers." + std::to_string(layer);
+  const double output_std = model.init_std / std::sqrt(2.0 * static_cast<double>(model.num_layers));
+  if (!settings.is_moe(layer)) {
+    shared_.emplace(store, prefix + ".mlp", std::vector{prefix + ".mlp"}, model.hidden_size, model.dense_ffn(),
+                    model.activation, model.init_std, output_std, false);
+    return;
+  }
+  router_ =
+      &store.declare(prefix + ".moe.router.weight", Shape{moe.num_experts, model.hidden_size}, model.init_std, true);
+  std::vector<std::string> names;
+  for (int64_t e = 0; e < moe.num_experts; ++e) names.push_back(prefix + ".moe.experts." + std::to_string(e));
+  experts_.emplace(store, prefix + ".moe.experts", names, model.hidden_size, settings.expert_ffn(), model.activation,
+                   model.init_std, output_std, true);
+  if (moe.shared_experts > 0) {
+    const std::string name = prefix + ".moe.shared";
+    shared_.emplace(store, name, std::vector{name}, model.hidden_size, moe.shared_experts * settings.expert_ffn(),
+                    model.activation, model.init_std, output_std, false);
+  }
+}
+
+Variable FeedForward::forward(autograd::Tape& tape, const ForwardOptions& options, Variable x, const Tensor& replay,
+                              const Tensor& fractions, std::vector<RoutingResult>& routing) const {
+  if (!experts_) return shared_->forward(tape, settings_.recompute, std::move(x), Variable());
+  return routed(tape, options, x, replay, fractions, routing);
+}
+
+Variable FeedForward::routed(autograd::Tape& tape, const ForwardOptions& options, const Variable& x,
+                             const Tensor& replay, const Tensor& fractions, std::vector<RoutingResult>& routing) const {
+  using autograd::Router;
+  const MoeSettings& moe = settings_.moe;
+  const int64_t tokens = x.shape()[0];
+  const BalanceSettings& balance = moe.balance;
+  autograd::RouterOptions router{.top_k = moe.top_k, .renormalise = moe.router.renormalise};
+  if (options.training) {
+    router.scopes = balance.scope == BalanceScope::kSequence ? options.sequences : 1;
+    router.balance_coef = balance.aux_loss_coef;
+    router.z_coef = balance.z_loss_coef;
+    router.global_tokens = options.global_tokens;
+  }
+  const bool global = options.training && balance.scope == BalanceScope::kGlobalBatch && fractions;
+  Variable logits = tape.apply<autograd::GroupedLinear>({x, Variable::of(*router_), Variable()});
+  auto out = tape.apply_all<Router>({std::move(logits), replay ? Variable::leaf(replay) : Variable(),
+                                     global ? Variable::leaf(fractions) : Variable()},
+                                    router);
+  tape.pin(out[Router::kBalanceLoss]);
+  tape.pin(out[Router::kZLoss]);
+  int64_t capacity = -1;
+  if (options.training && moe.capacity_factor) {
+    const double fair = static_cast<double>(tokens * moe.top_k) / static_cast<double>(moe.num_experts);
+    capacity = static_cast<int64_t>(std::ceil(*moe.capacity_factor * fair));
+  }
+  auto plan = tape.apply_all<autograd::PlanRows>({out[Router::kIds], out[Router::kWeights]}, moe.num_experts, capacity,
+                                                 moe.drop_policy);
+  const Variable &offsets = plan[0], &row_of_slot = plan[1], &slot_of_row = plan[2];
+  routing.push_back({layer_, out[Router::kBalanceLoss], out[Router::kZLoss], out[Router::kCounts].tensor(),
+                     out[Router::kProbSums].tensor(), out[Router::kIds].tensor(), offsets.tensor()});
+  Variable base = shared_ ? shared_->forward(tape, settings_.recompute, x, Variable()) : Variable();
+  Variable rows = tape.apply<autograd::GatherRows>({x, slot_of_row, row_of_slot, offsets});
+  Variable y = experts_->forward(tape, settings_.recompute, std::move(rows), offsets);
+  return tape.apply<autograd::CombineRows>({std::move(y), row_of_slot, out[Router::kWeights], std::move(base)});
+}
+
+}  // namespace cadre::model

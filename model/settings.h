@@ -1,0 +1,129 @@
+#pragma once
+// The shape of the network: `model`, `moe` and `recompute` of a config.
+
+#include "core/config/fields.h"
+#include "kernels/activation.h"
+#include "kernels/permute.h"
+
+namespace cadre::model {
+
+struct ModelSettings {
+  int64_t hidden_size = 256;
+  int64_t num_layers = 4;
+  int64_t num_heads = 4;
+  config::Auto<int64_t> num_kv_heads;     // auto: num_heads
+  config::Auto<int64_t> head_dim;         // auto: hidden_size / num_heads
+  config::Auto<int64_t> ffn_hidden_size;  // dense layers; auto: 8/3 hidden_size, to a multiple of 32
+  kernels::Activation activation = kernels::Activation::kSwiGlu;
+  config::Auto<int64_t> vocab_size;  // auto: the tokenizer's
+  bool tie_embeddings = true;
+  bool qk_norm = false;
+  double rope_theta = 10000;
+  double norm_eps = 1e-6;
+  double init_std = 0.02;
+
+  int64_t kv_heads() const { return num_kv_heads.value_or(num_heads); }
+  int64_t head_size() const { return head_dim.value_or(hidden_size / num_heads); }
+  int64_t dense_ffn() const { return ffn_hidden_size.value_or((hidden_size * 8 / 3 + 31) / 32 * 32); }
+};
+
+enum class BalanceScope { kSequence, kMicroBatch, kGlobalBatch };
+
+struct BalanceSettings {
+  double aux_loss_coef = 0.01;
+  BalanceScope scope = BalanceScope::kMicroBatch;
+  double z_loss_coef = 0.001;
+};
+
+struct RouterSettings {
+  bool renormalise = true;
+};
+
+struct MoeSettings {
+  int64_t num_experts = 0;  // 0: a dense model
+  int64_t top_k = 2;
+  config::Auto<int64_t> ffn_hidden_size;  // of one expert; auto: model.ffn_hidden_size
+  int64_t shared_experts = 0;             // always active, each of ffn_hidden_size
+  int64_t dense_layers = 0;               // leading layers without experts
+  std::optional<double> capacity_factor;  // null: dropless
+  kernels::DropPolicy drop_policy = kernels::DropPolicy::kByScore;
+  RouterSettings router;
+  BalanceSettings balance;
+};
+
+enum class RecomputeMode { kNone, kSelective, kFull };
+enum class RecomputePart { kNorms, kAttention, kExpertActivations };
+
+struct RecomputeSettings {
+  RecomputeMode mode = RecomputeMode::kNone;
+  std::vector<RecomputePart> parts = {RecomputePart::kNorms, RecomputePart::kExpertActivations};
+
+  bool layers() const { return mode == RecomputeMode::kFull; }
+  bool part(RecomputePart part) const;
+};
+
+// Everything that shapes a network; `vocab_size` and the rest resolved.
+struct NetworkSettings {
+  ModelSettings model;
+  MoeSettings moe;
+  RecomputeSettings recompute;
+
+  int64_t expert_ffn() const { return moe.ffn_hidden_size.value_or(model.dense_ffn()); }
+  bool is_moe(int64_t layer) const { return moe.num_experts > 0 && layer >= moe.dense_layers; }
+};
+
+}  // namespace cadre::model
+
+template <>
+struct cadre::config::EnumNames<cadre::kernels::Activation> {
+  using enum cadre::kernels::Activation;
+  static constexpr EnumName<cadre::kernels::Activation> values[] = {{kSwiGlu, "swiglu"}, {kGelu, "gelu"}};
+};
+template <>
+struct cadre::config::EnumNames<cadre::kernels::DropPolicy> {
+  using enum cadre::kernels::DropPolicy;
+  static constexpr EnumName<cadre::kernels::DropPolicy> values[] = {{kByScore, "score"}, {kByPosition, "position"}};
+};
+template <>
+struct cadre::config::EnumNames<cadre::model::BalanceScope> {
+  using enum cadre::model::BalanceScope;
+  static constexpr EnumName<cadre::model::BalanceScope> values[] = {
+      {kSequence, "sequence"}, {kMicroBatch, "micro_batch"}, {kGlobalBatch, "global_batch"}};
+};
+template <>
+struct cadre::config::EnumNames<cadre::model::RecomputeMode> {
+  using enum cadre::model::RecomputeMode;
+  static constexpr EnumName<cadre::model::RecomputeMode> values[] = {
+      {kNone, "none"}, {kSelective, "selective"}, {kFull, "full"}};
+};
+template <>
+struct cadre::config::EnumNames<cadre::model::RecomputePart> {
+  using enum cadre::model::RecomputePart;
+  static constexpr EnumName<cadre::model::RecomputePart> values[] = {
+      {kNorms, "norms"}, {kAttention, "attention"}, {kExpertActivations, "expert_activations"}};
+};
+
+namespace cadre::config {
+template <>
+struct Schema<model::ModelSettings> {
+  static void fields(Fields<model::ModelSettings>& f);
+  static void check(const model::ModelSettings& s, Problems& problems);
+};
+template <>
+struct Schema<model::BalanceSettings> {
+  static void fields(Fields<model::BalanceSettings>& f);
+};
+template <>
+struct Schema<model::RouterSettings> {
+  static void fields(Fields<model::RouterSettings>& f);
+};
+template <>
+struct Schema<model::MoeSettings> {
+  static void fields(Fields<model::MoeSettings>& f);
+  static void check(const model::MoeSettings& s, Problems& problems);
+};
+template <>
+struct Schema<model::RecomputeSettings> {
+  static void fields(Fields<model::RecomputeSettings>& f);
+};
+}  // namespace cadre::config

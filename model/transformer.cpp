@@ -1,0 +1,149 @@
+#include "model/transformer.h"
+
+#include <algorithm>
+
+#include "autograd/ops/embedding.h"
+#include "autograd/ops/linear.h"
+#include "autograd/ops/norm.h"
+#include "core/error.h"
+#include "kernels/attention.h"
+
+namespace cadre::model {
+
+using autograd::RecomputeScope;
+using autograd::Variable;
+
+Transformer::Layer::Layer(autograd::ParameterStore& store, const NetworkSettings& settings, int64_t index)
+    : attention_norm(&store.declare("layers." + std::to_string(index) + ".attention_norm.weight",
+                                    Shape{settings.model.hidden_size}, -1, false)),
+      attention(store, settings, index),
+      ffn_norm(&store.declare("layers." + std::to_string(index) + ".ffn_norm.weight", Shape{settings.model.hidden_size},
+                              -1, false)),
+      ffn(store, settings, index) {}
+
+Transformer::Transformer(autograd::ParameterStore& store, NetworkSettings settings) : settings_(std::move(settings)) {
+  const ModelSettings& model = settings_.model;
+  if (model.vocab_size.is_auto()) throw InternalError("the vocabulary size of the model is not resolved");
+  const Shape table{*model.vocab_size.value, model.hidden_size};
+  embedding_ = &store.declare("embedding.weight", table, model.init_std, false);
+  for (int64_t i = 0; i < model.num_layers; ++i) layers_.push_back(std::make_unique<Layer>(store, settings_, i));
+  final_norm_ = &store.declare("final_norm.weight", Shape{model.hidden_size}, -1, false);
+  head_ = model.tie_embeddings ? embedding_ : &store.declare("head.weight", table, model.init_std, true);
+}
+
+Transformer::Normed Transformer::residual_norm(autograd::Tape& tape, Variable x, Variable branch,
+                                               autograd::Parameter& weight) const {
+  const double eps = settings_.model.norm_eps;
+  const bool recompute = settings_.recompute.part(RecomputePart::kNorms);
+  const bool fused = branch && !recompute && !settings_.recompute.layers();
+  if (fused) {
+    auto out = tape.apply_all<autograd::AddRmsNorm>({std::move(x), std::move(branch), Variable::of(weight)}, eps);
+    return {out[0], out[1]};
+  }
+  Variable sum = branch ? tape.apply<autograd::Add>({std::move(x), std::move(branch)}) : std::move(x);
+  const RecomputeScope scope(tape, recompute);
+  return {sum, tape.apply<autograd::RmsNorm>({sum, Variable::of(weight)}, eps)};
+}
+
+SequenceLayout Transformer::layout_of(autograd::Tape& tape, const TokenBatch& batch, const GenerationState* state) {
+  const autograd::Context& context = tape.context();
+  const int64_t needed = std::max(batch.past + batch.length, state ? state->capacity : 0);
+  if (!rotary_table_ || rotary_table_.shape()[0] < needed || rotary_table_.dtype() != context.dtype) {
+    rotary_table_ = Tensor::empty(context.allocator, context.dtype, Shape{needed, settings_.model.head_size()});
+    kernels::rotary_table(context.exec, settings_.model.rope_theta, rotary_table_);
+  }
+  Tensor positions = Tensor::empty(context.allocator, Dtype::kI32, Shape{batch.batch * batch.length});
+  const int32_t* start = batch.segment_start ? batch.segment_start.data<int32_t>() : nullptr;
+  for (int64_t i = 0; i < positions.elements(); ++i) {
+    const int64_t position = batch.past + i % batch.length;
+    positions.data<int32_t>()[i] = static_cast<int32_t>(position - (start ? start[i] : 0));
+  }
+  SequenceLayout layout;
+  layout.batch = batch.batch;
+  layout.length = batch.length;
+  layout.past = batch.past;
+  layout.capacity = state ? state->capacity : 0;
+  layout.positions = Variable::leaf(std::move(positions));
+  layout.segment_start = batch.segment_start ? Variable::leaf(batch.segment_start) : Variable();
+  layout.rotary_table = Variable::leaf(rotary_table_);
+  return layout;
+}
+
+void Transformer::run_layer(autograd::Tape& tape, const SequenceLayout& layout, const ForwardInputs& inputs,
+                            int64_t index, Residual& residual, std::vector<RoutingResult>& routing) {
+  Layer& layer = *layers_[static_cast<size_t>(index)];
+  const bool moe = settings_.is_moe(index);
+  const size_t moe_index = routing.size();
+  ForwardOptions options = inputs.options;
+  options.sequences = layout.batch;
+  const RecomputeScope scope(tape, settings_.recompute.layers());
+  Normed normed = residual_norm(tape, std::move(residual.x), std::move(residual.branch), *layer.attention_norm);
+  KvCache* cache = inputs.state ? &inputs.state->layers[static_cast<size_t>(index)] : nullptr;
+  Variable branch = layer.attention.forward(tape, layout, std::move(normed.y), cache);
+  normed = residual_norm(tape, std::move(normed.sum), std::move(branch), *layer.ffn_norm);
+  residual.branch = layer.ffn.forward(tape, options, std::move(normed.y),
+                                      moe && inputs.replay ? inputs.replay->at(moe_index) : Tensor(),
+                                      moe && inputs.fractions ? inputs.fractions->at(moe_index) : Tensor(), routing);
+  residual.x = std::move(normed.sum);
+}
+
+TransformerOutput Transformer::forward(autograd::Tape& tape, const TokenBatch& batch, const ForwardInputs& inputs) {
+  const SequenceLayout layout = layout_of(tape, batch, inputs.state);
+  TransformerOutput output;
+  Residual residual{tape.apply<autograd::Embedding>({Variable::leaf(batch.tokens), Variable::of(*embedding_)}), {}};
+  for (int64_t i = 0; i < settings_.model.num_layers; ++i) {
+    run_layer(tape, layout, inputs, i, residual, output.routing);
+    if (settings_.recompute.layers()) {
+      // One kept tensor between layers instead of two: the sum.
+      residual.x = tape.apply<autograd::Add>({std::move(residual.x), std::move(residual.branch)});
+      residual.branch = Variable();
+    }
+    tape.discard_recomputable();
+  }
+  Normed normed = residual_norm(tape, std::move(residual.x), std::move(residual.branch), *final_norm_);
+  output.logits = tape.apply<autograd::GroupedLinear>({std::move(normed.y), Variable::of(*head_), Variable()});
+  tape.discard_recomputable();
+  return output;
+}
+
+int64_t Transformer::moe_layers() const {
+  return settings_.moe.num_experts > 0 ? std::max<int64_t>(0, settings_.model.num_layers - settings_.moe.dense_layers)
+                                       : 0;
+}
+
+int64_t Transformer::active_parameters() const {
+  const ModelSettings& model = settings_.model;
+  const int64_t h = model.hidden_size, d = model.head_size();
+  const int64_t matrices = model.activation == kernels::Activation::kSwiGlu ? 3 : 2;
+  int64_t total = *model.vocab_size.value * h;
+  for (int64_t i = 0; i < model.num_layers; ++i) {
+    total += h * d * (2 * model.num_heads + 2 * model.kv_heads());
+    if (settings_.is_moe(i)) {
+      total += h * settings_.moe.num_experts;
+      total += matrices * h * settings_.expert_ffn() * (settings_.moe.top_k + settings_.moe.shared_experts);
+    } else {
+      total += matrices * h * model.dense_ffn();
+    }
+  }
+  return total;
+}
+
+double Transformer::training_flops_per_token(int64_t sequence_length) const {
+  const ModelSettings& model = settings_.model;
+  const double attention = 2.0 * static_cast<double>(model.num_layers * model.num_heads * model.head_size()) *
+                           static_cast<double>(sequence_length + 1);
+  return 3.0 * (2.0 * static_cast<double>(active_parameters()) + attention);
+}
+
+GenerationState Transformer::make_state(const autograd::Context& context, int64_t batch, int64_t capacity) const {
+  GenerationState state;
+  state.capacity = capacity;
+  const Shape shape{batch * capacity, settings_.model.kv_heads() * settings_.model.head_size()};
+  for (size_t i = 0; i < layers_.size(); ++i) {
+    state.layers.push_back({Tensor::empty(context.allocator, context.dtype, shape),
+                            Tensor::empty(context.allocator, context.dtype, shape)});
+  }
+  return state;
+}
+
+}  // namespace cadre::model

@@ -1,0 +1,94 @@
+#pragma once
+// The decoder-only transformer, dense or mixture-of-experts.
+
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "autograd/parameter_store.h"
+#include "autograd/tape.h"
+#include "model/attention_block.h"
+#include "model/feed_forward.h"
+
+namespace cadre::model {
+
+// One micro-batch, `batch` sequences of `length` tokens.
+struct TokenBatch {
+  int64_t batch = 1;
+  int64_t length = 0;
+  Tensor tokens;  // i32 [batch * length]
+  Tensor
+      segment_start;  // i32 [batch * length]: first position of the token's document in its sequence; empty: no resets
+  int64_t past = 0;   // positions already in the caches
+};
+
+// The ids chosen in each MoE layer, to record a routing and to replay it.
+using RoutingTrace = std::vector<Tensor>;
+
+// Inference state: one cache a layer.
+struct GenerationState {
+  int64_t capacity = 0;
+  std::vector<KvCache> layers;
+};
+
+struct TransformerOutput {
+  autograd::Variable logits;           // [batch * length, vocabulary]
+  std::vector<RoutingResult> routing;  // one for each MoE layer
+};
+
+struct ForwardInputs {
+  ForwardOptions options;
+  const RoutingTrace* replay = nullptr;            // by MoE layer
+  const std::vector<Tensor>* fractions = nullptr;  // f64 [experts] by MoE layer, for the scope `global_batch`
+  GenerationState* state = nullptr;
+};
+
+class Transformer {
+ public:
+  // Declares the parameters in `store`. settings.model.vocab_size must be given.
+  Transformer(autograd::ParameterStore& store, NetworkSettings settings);
+  Transformer(const Transformer&) = delete;
+  Transformer& operator=(const Transformer&) = delete;
+
+  TransformerOutput forward(autograd::Tape& tape, const TokenBatch& batch, const ForwardInputs& inputs);
+
+  const NetworkSettings& settings() const { return settings_; }
+  int64_t moe_layers() const;
+  // Matrix-product FLOPs of forward and backward for one token at this sequence length (Megatron's convention: 3x
+  // forward, causal half of attention, top_k experts only).
+  double training_flops_per_token(int64_t sequence_length) const;
+  // Parameters that one token passes through in matrix products.
+  int64_t active_parameters() const;
+  GenerationState make_state(const autograd::Context& context, int64_t batch, int64_t capacity) const;
+
+ private:
+  struct Layer {
+    autograd::Parameter* attention_norm;
+    AttentionBlock attention;
+    autograd::Parameter* ffn_norm;
+    FeedForward ffn;
+    Layer(autograd::ParameterStore& store, const NetworkSettings& settings, int64_t index);
+  };
+  // The residual stream, with the addition of the last branch still to be done (it is fused with the next norm).
+  struct Residual {
+    autograd::Variable x, branch;
+  };
+  struct Normed {
+    autograd::Variable sum, y;
+  };
+  void run_layer(autograd::Tape& tape, const SequenceLayout& layout, const ForwardInputs& inputs, int64_t index,
+                 Residual& residual, std::vector<RoutingResult>& routing);
+  // sum = x + branch (x alone when branch is empty), y = norm(sum).
+  Normed residual_norm(autograd::Tape& tape, autograd::Variable x, autograd::Variable branch,
+                       autograd::Parameter& weight) const;
+  SequenceLayout layout_of(autograd::Tape& tape, const TokenBatch& batch, const GenerationState* state);
+
+  NetworkSettings settings_;
+  autograd::Parameter* embedding_;
+  std::vector<std::unique_ptr<Layer>> layers_;
+  autograd::Parameter* final_norm_;
+  autograd::Parameter* head_;  // the embedding when tied
+  Tensor rotary_table_;        // grown as needed
+};
+
+}  // namespace cadre::model
