@@ -1,0 +1,87 @@
+#include "launch/settings.h"
+
+#include <fmt/core.h>
+
+namespace cadre::config {
+
+void Schema<launch::RunSettings>::fields(Fields<launch::RunSettings>& f) {
+  using S = launch::RunSettings;
+  f.about("What a run is, and where it writes.");
+  f.add("directory", &S::directory, "Checkpoints, metrics and logs go here");
+  f.add("seed", &S::seed, "Of initial weights and of the order of samples");
+  f.add("steps", &S::steps, "Optimizer steps of the whole run").min(1);
+  f.add("stop_after", &S::stop_after, "Save and end after this step, to be resumed; null: run to the end").min(1);
+}
+
+void Schema<launch::DeviceSettings>::fields(Fields<launch::DeviceSettings>& f) {
+  using S = launch::DeviceSettings;
+  f.about("What ranks compute on.");
+  f.add("kind", &S::kind, "auto: the CPU").shorthand();
+  f.add("threads", &S::threads, "Threads of a rank; auto: its share of the machine's cores").min(1).max(1024);
+  f.add("isa", &S::isa, "Instruction set of the CPU kernels; auto: the widest of the machine");
+}
+
+void Schema<launch::BatchSettings>::fields(Fields<launch::BatchSettings>& f) {
+  using S = launch::BatchSettings;
+  f.about("Sequences per optimizer step; what is left over micro-batches and ranks is gradient accumulation.");
+  f.add("global_batch_size", &S::global_batch_size, "Sequences of one optimizer step, over all ranks").min(1);
+  f.add("micro_batch_size", &S::micro_batch_size, "Sequences of one forward and backward on one rank").min(1);
+}
+
+void Schema<launch::BatchSettings>::check(const launch::BatchSettings& s, Problems& problems) {
+  if (s.global_batch_size % s.micro_batch_size != 0) {
+    problems.add("micro_batch_size",
+                 fmt::format("{} does not divide global_batch_size {}", s.micro_batch_size, s.global_batch_size));
+  }
+}
+
+void Schema<launch::ParallelSettings>::fields(Fields<launch::ParallelSettings>& f) {
+  using S = launch::ParallelSettings;
+  f.about("How ranks share the work.");
+  f.add("data_parallel", &S::data_parallel, "Ranks that share out the global batch; auto: all").min(1);
+  f.add("bucket_mib", &S::bucket_mib, "Gradients are reduced in buckets of this size, in MiB").above(0).max(1024);
+}
+
+void Schema<launch::PrecisionSettings>::fields(Fields<launch::PrecisionSettings>& f) {
+  using S = launch::PrecisionSettings;
+  f.about("Number formats.");
+  f.add("compute", &S::compute, "fp64 runs the reference kernels: slow, to check others against").shorthand();
+}
+
+void Schema<launch::CheckpointSettings>::fields(Fields<launch::CheckpointSettings>& f) {
+  using S = launch::CheckpointSettings;
+  f.about("Saving. A checkpoint is also written at the end, and when the run is told to stop.");
+  f.add("every", &S::every, "Steps between checkpoints; 0: only at the end").min(0);
+  f.add("keep", &S::keep, "Newest checkpoints to keep; 0: all").min(0).max(1000);
+  f.add("permanent_every", &S::permanent_every, "Keep multiples of this step for ever; 0: none").min(0);
+  f.add("background", &S::background, "Write while training goes on");
+  f.add("shard_mib", &S::shard_mib, "Largest file of a checkpoint, in MiB").min(1).max(16384);
+}
+
+void Schema<launch::MonitorSettings>::fields(Fields<launch::MonitorSettings>& f) {
+  using S = launch::MonitorSettings;
+  f.about("What a run reports.");
+  f.add("metrics", &S::metrics, "Write metrics.jsonl, one object a step");
+  f.add("tensorboard", &S::tensorboard, "Write TensorBoard events");
+  f.add("log_every", &S::log_every, "Steps between log lines when the output is not a terminal").min(1);
+  f.add("peak_gflops", &S::peak_gflops, "FP32 peak of one rank, for the share of peak; 0: measured at start").min(0);
+}
+
+void Schema<launch::Settings>::fields(Fields<launch::Settings>& f) {
+  using S = launch::Settings;
+  f.about("A training run.");
+  f.add("run", &S::run, "The run");
+  f.add("device", &S::device, "Device");
+  f.add("data", &S::data, "Tokenizer and token files");
+  f.add("model", &S::model, "Network");
+  f.add("moe", &S::moe, "Experts");
+  f.add("batch", &S::batch, "Batch sizes");
+  f.add("parallel", &S::parallel, "Layout over ranks");
+  f.add("precision", &S::precision, "Number formats");
+  f.add("recompute", &S::recompute, "Gradient checkpointing");
+  f.add("optimizer", &S::optimizer, "Optimizer and schedule");
+  f.add("checkpoint", &S::checkpoint, "Checkpoints");
+  f.add("monitor", &S::monitor, "Reports");
+}
+
+}  // namespace cadre::config

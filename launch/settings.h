@@ -1,0 +1,129 @@
+#pragma once
+// A whole config: one struct for each section.
+
+#include "core/config/fields.h"
+#include "data/settings.h"
+#include "kernels/exec.h"
+#include "model/settings.h"
+#include "optim/settings.h"
+
+namespace cadre::launch {
+
+struct RunSettings {
+  std::string directory = "runs/default";
+  uint64_t seed = 1;
+  int64_t steps = 1000;
+  std::optional<int64_t> stop_after;
+};
+
+enum class DeviceKind { kAuto, kCpu };
+enum class IsaChoice { kAuto, kPortable, kAvx2, kAvx512 };
+
+struct DeviceSettings {
+  DeviceKind kind = DeviceKind::kAuto;
+  config::Auto<int64_t> threads;
+  IsaChoice isa = IsaChoice::kAuto;
+};
+
+struct BatchSettings {
+  int64_t global_batch_size = 8;
+  int64_t micro_batch_size = 8;
+};
+
+struct ParallelSettings {
+  config::Auto<int64_t> data_parallel;
+  double bucket_mib = 4;
+};
+
+enum class ComputeType { kFp32, kFp64 };
+
+struct PrecisionSettings {
+  ComputeType compute = ComputeType::kFp32;
+  Dtype dtype() const { return compute == ComputeType::kFp64 ? Dtype::kF64 : Dtype::kF32; }
+};
+
+struct CheckpointSettings {
+  int64_t every = 200;
+  int64_t keep = 3;
+  int64_t permanent_every = 0;
+  bool background = true;
+  int64_t shard_mib = 256;
+};
+
+struct MonitorSettings {
+  bool metrics = true;
+  bool tensorboard = true;
+  int64_t log_every = 10;
+  double peak_gflops = 0;
+};
+
+struct Settings {
+  RunSettings run;
+  DeviceSettings device;
+  data::DataSettings data;
+  model::ModelSettings model;
+  model::MoeSettings moe;
+  BatchSettings batch;
+  ParallelSettings parallel;
+  PrecisionSettings precision;
+  model::RecomputeSettings recompute;
+  optim::OptimizerSettings optimizer;
+  CheckpointSettings checkpoint;
+  MonitorSettings monitor;
+
+  model::NetworkSettings network() const { return {model, moe, recompute}; }
+};
+
+}  // namespace cadre::launch
+
+namespace cadre::config {
+template <>
+struct EnumNames<launch::DeviceKind> {
+  using enum launch::DeviceKind;
+  static constexpr EnumName<launch::DeviceKind> values[] = {{kAuto, "auto"}, {kCpu, "cpu"}};
+};
+template <>
+struct EnumNames<launch::IsaChoice> {
+  using enum launch::IsaChoice;
+  static constexpr EnumName<launch::IsaChoice> values[] = {
+      {kAuto, "auto"}, {kPortable, "portable"}, {kAvx2, "avx2"}, {kAvx512, "avx512"}};
+};
+template <>
+struct EnumNames<launch::ComputeType> {
+  using enum launch::ComputeType;
+  static constexpr EnumName<launch::ComputeType> values[] = {{kFp32, "fp32"}, {kFp64, "fp64"}};
+};
+template <>
+struct Schema<launch::RunSettings> {
+  static void fields(Fields<launch::RunSettings>& f);
+};
+template <>
+struct Schema<launch::DeviceSettings> {
+  static void fields(Fields<launch::DeviceSettings>& f);
+};
+template <>
+struct Schema<launch::BatchSettings> {
+  static void fields(Fields<launch::BatchSettings>& f);
+  static void check(const launch::BatchSettings& s, Problems& problems);
+};
+template <>
+struct Schema<launch::ParallelSettings> {
+  static void fields(Fields<launch::ParallelSettings>& f);
+};
+template <>
+struct Schema<launch::PrecisionSettings> {
+  static void fields(Fields<launch::PrecisionSettings>& f);
+};
+template <>
+struct Schema<launch::CheckpointSettings> {
+  static void fields(Fields<launch::CheckpointSettings>& f);
+};
+template <>
+struct Schema<launch::MonitorSettings> {
+  static void fields(Fields<launch::MonitorSettings>& f);
+};
+template <>
+struct Schema<launch::Settings> {
+  static void fields(Fields<launch::Settings>& f);
+};
+}  // namespace cadre::config

@@ -1,0 +1,47 @@
+#pragma once
+// Everything that training changes and that a checkpoint holds: weights, optimizer, balance fractions, position.
+
+#include <memory>
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+#include <vector>
+
+#include "autograd/parameter_store.h"
+#include "launch/checkpoint/reader.h"
+#include "launch/checkpoint/state.h"
+#include "model/transformer.h"
+#include "optim/optimizer.h"
+
+namespace cadre::launch {
+
+class TrainState {
+ public:
+  // Initialised from the seed. `network` has its vocabulary size.
+  TrainState(const autograd::Context& context, const model::NetworkSettings& network,
+             const optim::OptimizerSettings& optimizer, uint64_t seed);
+
+  autograd::ParameterStore& store() { return store_; }
+  model::Transformer& model() { return model_; }
+  optim::Optimizer& optimizer() { return optimizer_; }
+
+  int64_t step = 0;               // finished steps
+  std::vector<Tensor> fractions;  // f64 [experts] by MoE layer: expert fractions of the last global batch
+
+  // "/model/<segment>" and "/optimizer/<segment>/<moment>", views into live storage.
+  std::vector<StateEntry> entries() const;
+  nlohmann::json scalars() const;
+  void restore(CheckpointReader& reader);
+
+ private:
+  void restore_scalars(const nlohmann::json& scalars, const std::string& where);
+
+  const autograd::Context& context_;
+  autograd::ParameterStore store_;
+  model::Transformer model_;
+  optim::Optimizer optimizer_;
+};
+
+// The "/model/..." entries of a store, for evaluation and generation too.
+std::vector<StateEntry> model_entries(const autograd::ParameterStore& store);
+
+}  // namespace cadre::launch
