@@ -7,9 +7,10 @@
 
 namespace cadre::kernels {
 
-// losses [tokens] in nats, lse [tokens]. Vocabulary entries at or past `vocabulary` (padding) are left out.
+// losses [tokens] in nats, lse [tokens]. A padded vocabulary is left out with logits.columns(0, vocabulary).
+// Throws InternalError for a target past the vocabulary.
 void cross_entropy_forward(const Exec& exec, TensorView logits, TensorView targets, TensorView losses, TensorView lse);
-// dlogits = scale * dlosses[token] * (softmax - onehot); may alias logits.
+// dlogits = dlosses[token] * (softmax - onehot); may alias logits.
 void cross_entropy_backward(const Exec& exec, TensorView logits, TensorView targets, TensorView lse, TensorView dlosses,
                             TensorView dlogits);
 

@@ -1,10 +1,10 @@
 #pragma once
-// Ranks that talk to each other. Three implementations: Self (one rank), Thread (ranks as threads of one process, the test
-// workhorse) and Mpi. Size one is the identity.
+// Ranks that talk to each other. Three implementations: Self (one rank), Thread (ranks as threads of one process, the
+// test workhorse) and Mpi. Size one is the identity.
 //
 // Every rank of a communicator makes the same calls in the same order. Each call gets a sequence number; a call whose
-// operation, element count or dtype differs between ranks is an error, not a hang, wherever the implementation can see it.
-// Reductions run in a fixed order of ranks, so that two runs agree bit for bit; every rank gets the same bits.
+// operation, element count or dtype differs between ranks is an error, not a hang, wherever the implementation can see
+// it. Reductions run in a fixed order of ranks, so that two runs agree bit for bit; every rank gets the same bits.
 
 #include <memory>
 #include <string>

@@ -1,0 +1,66 @@
+#include "kernels/cpu/gemm.h"
+
+#include "kernels/cpu/gemm_parts.h"
+
+namespace cadre::cpu::CADRE_ISA {
+namespace {
+
+// Five tiles: the rows of A for k = 1,408 stay in half a 1-MB L2 cache while every panel passes.
+constexpr int64_t kRowBlock = 5 * kTileRows;
+
+// Rows that lie a multiple of this apart (bytes) fall into too few sets of the L1 cache for a tile to keep them all.
+constexpr int64_t kAliasBytes = 2048;
+constexpr int64_t kCopyPadding = 16;
+
+int64_t multiply_scratch(int64_t k) { return kRowBlock * (k + kCopyPadding); }
+
+void copy_rows(const float* from, int64_t from_stride, int64_t rows, int64_t columns, float* to, int64_t to_stride) {
+  for (int64_t i = 0; i < rows; ++i) {
+    const float* source = from + i * from_stride;
+    float* target = to + i * to_stride;
+    int64_t p = 0;
+    for (; p + kWidth <= columns; p += kWidth) store(target + p, load(source + p));
+    store_partial(target + p, load_partial(source + p, columns - p), columns - p);
+  }
+}
+
+void multiply(const MultiplyArguments& arguments) {
+  const float* a = arguments.a;
+  int64_t a_stride = arguments.a_stride;
+  if (a_stride * 4 % kAliasBytes == 0 && arguments.rows > 4) {
+    copy_rows(a, a_stride, arguments.rows, arguments.k, arguments.scratch, arguments.k + kCopyPadding);
+    a = arguments.scratch;
+    a_stride = arguments.k + kCopyPadding;
+  }
+  const TileSplit split(arguments.rows);
+  const TilePair far(tile_function<Layout::kRows, true>, split);
+  const TilePair near(tile_function<Layout::kRows, false>, split);
+  for (int64_t panel = arguments.panel_begin; panel < arguments.panel_end; ++panel) {
+    const int64_t column = panel * kPanelWidth;
+    const int64_t rest = arguments.n - column;
+    Tile tile{a, a_stride, arguments.panels + column * arguments.k, arguments.k, arguments.out + column,
+              arguments.out_stride, rest < kPanelWidth ? rest : kPanelWidth, arguments.accumulate};
+    for (int64_t i = 0; i < split.count(); ++i) {
+      const int64_t height = split.height(i);
+      // The first tile brings the panel from afar; the others find it in the cache.
+      (i == 0 ? far : near).of(height)(tile);
+      tile.a += height * a_stride;
+      tile.out += height * arguments.out_stride;
+    }
+  }
+}
+
+}  // namespace
+
+const GemmTable kGemmTable = {
+    .panel_width = kPanelWidth,
+    .row_block = kRowBlock,
+    .multiply = multiply,
+    .multiply_scratch = multiply_scratch,
+    .pack_as_stored = pack_as_stored,
+    .pack_transposed = pack_transposed,
+    .weight_gradient = weight_gradient,
+    .weight_gradient_scratch = kWeightGradientScratch,
+};
+
+}  // namespace cadre::cpu::CADRE_ISA

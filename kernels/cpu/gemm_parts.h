@@ -1,0 +1,24 @@
+#pragma once
+// What the .simd.cpp files of the matrix products know of each other.
+
+#include "kernels/cpu/gemm.h"
+#include "kernels/cpu/gemm_tile.h"
+
+namespace cadre::cpu::CADRE_ISA {
+
+void pack_as_stored(const PackArguments& arguments);
+void pack_transposed(const PackArguments& arguments);
+void weight_gradient(const WeightGradientArguments& arguments);
+
+// The weight gradient contracts over rows in passes of at most kGradientRows: a packed panel of x and a packed tile of dy
+// then fit the L1 cache, a chunk of panels and a band of tiles the L2 cache.
+inline constexpr int64_t kGradientRows = 256;
+inline constexpr int64_t kChunkFloats = 128 * 1024;
+inline constexpr int64_t kBandFloats = 32 * 1024;
+// Each panel and each tile is followed by one vector, lest equal lines of all of them fall into one cache set.
+inline constexpr int64_t kGap = 16;
+inline constexpr int64_t kPanelScratch = kChunkFloats + kGap * (kChunkFloats / kPanelWidth);
+inline constexpr int64_t kBandScratch = kBandFloats + kGap * (kBandFloats / kColumnStride);
+inline constexpr int64_t kWeightGradientScratch = kPanelScratch + 2 * kBandScratch;
+
+}  // namespace cadre::cpu::CADRE_ISA

@@ -1,0 +1,163 @@
+#include "launch/cli/cli.h"
+
+#include <CLI/CLI.hpp>
+#include <functional>
+
+#include "core/error.h"
+#include "launch/cli/commands.h"
+
+namespace cadre::launch {
+namespace {
+
+using Action = std::function<int()>;
+
+void add_config_arguments(CLI::App& app, ConfigArguments& arguments) {
+  app.add_option("config", arguments.path, "YAML config")->required();
+  app.add_option("--set", arguments.overrides, "KEY=VALUE overrides, e.g. optimizer.lr=1e-3")->allow_extra_args(false);
+}
+
+void add_train(CLI::App& app, Action& action) {
+  auto arguments = std::make_shared<TrainArguments>();
+  CLI::App* train = app.add_subcommand("train", "Train from a config; under mpirun on many ranks");
+  add_config_arguments(*train, arguments->config);
+  train->add_option("--resume", arguments->resume, "auto | must | never | PATH of a checkpoint")->capture_default_str();
+  train->callback([&action, arguments] { action = [arguments] { return command_train(*arguments); }; });
+}
+
+void add_config(CLI::App& app, Action& action) {
+  auto arguments = std::make_shared<ConfigArguments>();
+  CLI::App* config = app.add_subcommand("config", "Look at configs")->require_subcommand(1);
+  CLI::App* show = config->add_subcommand("show", "Print the resolved config, and what set each value");
+  add_config_arguments(*show, *arguments);
+  show->callback([&action, arguments] { action = [arguments] { return command_config_show(*arguments); }; });
+  CLI::App* check = config->add_subcommand("check", "Check a config");
+  add_config_arguments(*check, *arguments);
+  check->callback([&action, arguments] { action = [arguments] { return command_config_check(*arguments); }; });
+  CLI::App* docs = config->add_subcommand("docs", "Print docs/config.md");
+  docs->callback([&action] { action = [] { return command_config_docs(); }; });
+}
+
+void add_text_arguments(CLI::App& app, TextArguments& text) {
+  app.add_option("inputs", text.inputs, "Text or JSONL files")->required();
+  app.add_option("--format", text.format, "auto | text | jsonl")->capture_default_str();
+  app.add_option("--json-key", text.json_key, "Key of the text in JSONL")->capture_default_str();
+  app.add_option("--offset", text.offset, "First byte of each file")->capture_default_str();
+  app.add_option("--length", text.length, "Bytes of each file");
+  app.add_option("--skip-last", text.skip_last, "Bytes left out at the end of each file")->capture_default_str();
+  app.add_option("--last", text.last, "Only the last so many bytes of each file");
+}
+
+void add_data(CLI::App& app, Action& action) {
+  auto arguments = std::make_shared<PrepareArguments>();
+  CLI::App* data = app.add_subcommand("data", "Token files")->require_subcommand(1);
+  CLI::App* prepare = data->add_subcommand("prepare", "Turn text into PREFIX.bin and PREFIX.idx");
+  add_text_arguments(*prepare, arguments->text);
+  prepare->add_option("-o,--output", arguments->output, "PREFIX of the token files")->required();
+  prepare->add_option("--tokenizer", arguments->tokenizer, "`bytes`, or a tokenizer file")->required();
+  prepare->add_option("--invalid-utf8", arguments->invalid_utf8, "error | replace")->capture_default_str();
+  prepare->add_option("--separator", arguments->separator, "Ends a document of a text file; \\n is a newline");
+  prepare->add_option("--append-eod", arguments->append_eod, "End documents by a token: true | false");
+  prepare->add_option("--threads", arguments->threads, "0: all cores")->capture_default_str();
+  prepare->callback([&action, arguments] { action = [arguments] { return command_data_prepare(*arguments); }; });
+  auto path = std::make_shared<std::string>();
+  CLI::App* info = data->add_subcommand("info", "Describe a token file");
+  info->add_option("path", *path, "PREFIX, or one of its files")->required();
+  info->callback([&action, path] { action = [path] { return command_data_info(*path); }; });
+}
+
+void add_tokenizer(CLI::App& app, Action& action) {
+  auto arguments = std::make_shared<TokenizerTrainArguments>();
+  CLI::App* tokenizer = app.add_subcommand("tokenizer", "Tokenizers")->require_subcommand(1);
+  CLI::App* train = tokenizer->add_subcommand("train", "Train a lossless SentencePiece tokenizer");
+  add_text_arguments(*train, arguments->text);
+  train->add_option("-o,--output", arguments->output, "The tokenizer's file")->required();
+  train->add_option("--vocab-size", arguments->vocab_size, "Pieces")->capture_default_str();
+  train->add_option("--model", arguments->model, "bpe | unigram")->capture_default_str();
+  train->add_option("--sample-bytes", arguments->sample_bytes, "Text to train on")->capture_default_str();
+  train->add_option("--seed", arguments->seed, "Of the sample")->capture_default_str();
+  train->add_flag("--across-words", arguments->across_words, "Pieces may hold several words");
+  train->callback([&action, arguments] { action = [arguments] { return command_tokenizer_train(*arguments); }; });
+  auto path = std::make_shared<std::string>();
+  CLI::App* info = tokenizer->add_subcommand("info", "Describe a tokenizer");
+  info->add_option("path", *path, "The tokenizer's file")->required();
+  info->callback([&action, path] { action = [path] { return command_tokenizer_info(*path); }; });
+}
+
+void add_checkpoint(CLI::App& app, Action& action) {
+  auto paths = std::make_shared<std::vector<std::string>>(2);
+  CLI::App* checkpoint = app.add_subcommand("checkpoint", "Checkpoints")->require_subcommand(1);
+  CLI::App* info = checkpoint->add_subcommand("info", "Tensors, sizes and run state");
+  info->add_option("path", (*paths)[0], "A checkpoint, or a directory of them")->required();
+  info->callback([&action, paths] { action = [paths] { return command_checkpoint_info((*paths)[0]); }; });
+  CLI::App* check = checkpoint->add_subcommand("check", "Verify every file");
+  check->add_option("path", (*paths)[0], "A checkpoint, or a directory of them")->required();
+  check->callback([&action, paths] { action = [paths] { return command_checkpoint_check((*paths)[0]); }; });
+  CLI::App* diff = checkpoint->add_subcommand("diff", "Compare two checkpoints, whatever their layouts");
+  diff->add_option("first", (*paths)[0], "A checkpoint")->required();
+  diff->add_option("second", (*paths)[1], "Another")->required();
+  diff->callback([&action, paths] { action = [paths] { return command_checkpoint_diff((*paths)[0], (*paths)[1]); }; });
+}
+
+void add_eval(CLI::App& app, Action& action) {
+  auto arguments = std::make_shared<EvalArguments>();
+  CLI::App* eval = app.add_subcommand("eval", "Loss, perplexity and bits per byte on held-out tokens");
+  eval->add_option("checkpoint", arguments->checkpoint, "A checkpoint, or a run's directory of them")->required();
+  eval->add_option("--data", arguments->data, "Token file")->required();
+  eval->add_option("--batch-size", arguments->batch_size, "Windows at a time")->capture_default_str();
+  eval->add_option("--stride", arguments->stride, "Tokens that each window scores; 0: the sequence length")
+      ->capture_default_str();
+  eval->add_option("--threads", arguments->threads, "0: all cores")->capture_default_str();
+  eval->add_flag("--json", arguments->json, "Print one JSON object");
+  eval->callback([&action, arguments] { action = [arguments] { return command_eval(*arguments); }; });
+}
+
+void add_generate(CLI::App& app, Action& action) {
+  auto arguments = std::make_shared<GenerateArguments>();
+  CLI::App* generate = app.add_subcommand("generate", "Continue a prompt");
+  generate->add_option("checkpoint", arguments->checkpoint, "A checkpoint, or a run's directory of them")->required();
+  generate->add_option("--prompt", arguments->prompt, "Text to continue");
+  generate->add_option("--tokens", arguments->tokens, "Tokens to generate")->capture_default_str();
+  generate->add_option("--temperature", arguments->temperature, "0: always the likeliest")->capture_default_str();
+  generate->add_option("--top-k", arguments->top_k, "Choose among the k likeliest; 0: all")->capture_default_str();
+  generate->add_option("--top-p", arguments->top_p, "Choose among the likeliest with this total probability")
+      ->capture_default_str();
+  generate->add_option("--seed", arguments->seed, "Of the choices")->capture_default_str();
+  generate->add_option("--threads", arguments->threads, "0: all cores")->capture_default_str();
+  generate->callback([&action, arguments] { action = [arguments] { return command_generate(*arguments); }; });
+}
+
+void add_bench(CLI::App& app, Action& action) {
+  auto arguments = std::make_shared<BenchArguments>();
+  CLI::App* bench = app.add_subcommand("bench", "Measure this machine and the kernels");
+  bench->add_option("what", arguments->what, "peer | gemm | layer | optimizer | prepare | checkpoint | all")
+      ->capture_default_str();
+  bench->add_option("--threads", arguments->threads, "0: all cores")->capture_default_str();
+  bench->add_option("--seconds", arguments->seconds, "For each measurement")->capture_default_str();
+  bench->add_flag("--json", arguments->json, "Print one JSON object");
+  bench->callback([&action, arguments] { action = [arguments] { return command_bench(*arguments); }; });
+}
+
+}  // namespace
+
+int run_command_line(int argc, char** argv) {
+  CLI::App app{"cadre: trains mixture-of-experts language models", "cadre"};
+  app.set_version_flag("--version", std::string("cadre ") + CADRE_VERSION);
+  app.require_subcommand(1);
+  Action action;
+  add_train(app, action);
+  add_eval(app, action);
+  add_generate(app, action);
+  add_data(app, action);
+  add_tokenizer(app, action);
+  add_checkpoint(app, action);
+  add_config(app, action);
+  add_bench(app, action);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& failure) {
+    return app.exit(failure) == 0 ? 0 : static_cast<int>(ExitCode::kUsage);
+  }
+  return action();
+}
+
+}  // namespace cadre::launch

@@ -1,0 +1,93 @@
+#pragma once
+// The program's subcommands. Each takes plain arguments and returns an exit code, or throws a typed error.
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace cadre::launch {
+
+struct ConfigArguments {
+  std::string path;
+  std::vector<std::string> overrides;  // --set a.b=c
+};
+
+struct TrainArguments {
+  ConfigArguments config;
+  std::string resume = "auto";
+};
+int command_train(const TrainArguments& arguments);
+
+int command_config_show(const ConfigArguments& arguments);
+int command_config_check(const ConfigArguments& arguments);
+int command_config_docs();
+
+// Text that a tokenizer is trained on, or that is turned into tokens.
+struct TextArguments {
+  std::vector<std::string> inputs;
+  std::string format = "auto";
+  std::string json_key = "text";
+  std::optional<uint64_t> last, length;
+  uint64_t offset = 0, skip_last = 0;
+};
+
+struct PrepareArguments {
+  TextArguments text;
+  std::string output;
+  std::string tokenizer;  // a file, or "bytes"
+  std::string invalid_utf8 = "error";
+  std::string separator;
+  std::optional<bool> append_eod;
+  int threads = 0;  // 0: all cores
+};
+int command_data_prepare(const PrepareArguments& arguments);
+int command_data_info(const std::string& path);
+
+struct TokenizerTrainArguments {
+  TextArguments text;
+  std::string output;
+  int vocab_size = 4096;
+  std::string model = "bpe";
+  uint64_t sample_bytes = uint64_t{8} << 20;
+  uint64_t seed = 1;
+  bool across_words = false;
+};
+int command_tokenizer_train(const TokenizerTrainArguments& arguments);
+int command_tokenizer_info(const std::string& path);
+
+int command_checkpoint_info(const std::string& path);
+int command_checkpoint_check(const std::string& path);
+int command_checkpoint_diff(const std::string& first, const std::string& second);
+
+struct EvalArguments {
+  std::string checkpoint;
+  std::string data;
+  int64_t batch_size = 8;
+  int64_t stride = 0;  // 0: the sequence length
+  int64_t threads = 0;
+  bool json = false;
+};
+int command_eval(const EvalArguments& arguments);
+
+struct GenerateArguments {
+  std::string checkpoint;
+  std::string prompt;
+  int64_t tokens = 200;
+  double temperature = 0.8;
+  int64_t top_k = 0;  // 0: all
+  double top_p = 1.0;
+  uint64_t seed = 1;
+  int64_t threads = 0;
+};
+int command_generate(const GenerateArguments& arguments);
+
+struct BenchArguments {
+  std::string what = "all";  // peer, gemm, layer, optimizer, prepare, checkpoint, all
+  int64_t threads = 0;
+  double seconds = 10;
+  bool json = false;
+};
+int command_bench(const BenchArguments& arguments);
+
+}  // namespace cadre::launch

@@ -1,0 +1,118 @@
+#include "launch/trainer/resolve.h"
+
+#include <fmt/core.h>
+
+#include <sstream>
+
+#include "core/error.h"
+#include "core/io/file.h"
+#include "core/io/hash.h"
+#include "data/indexed/token_dataset.h"
+#include "parallel/comm/agreement.h"
+
+namespace cadre::launch {
+namespace {
+
+void open_data(ResolvedRun& run) {
+  const Settings& settings = run.settings;
+  if (settings.data.train.empty())
+    throw ConfigError("data.train: is empty; name at least one token file (cadre data prepare makes them)");
+  run.tokenizer = data::make_tokenizer(settings.data.tokenizer);
+  std::vector<data::Sampler::Source> sources;
+  for (const data::SourceSettings& source : settings.data.train) {
+    sources.push_back({data::open_token_dataset(source.path), source.weight});
+  }
+  const int64_t vocabulary = settings.model.vocab_size.value_or(run.tokenizer->vocab_size());
+  if (vocabulary < run.tokenizer->vocab_size()) {
+    throw ConfigError(fmt::format("model.vocab_size: {} is less than the tokenizer's {}; use auto, or at least that",
+                                  vocabulary, run.tokenizer->vocab_size()));
+  }
+  run.settings.model.vocab_size = vocabulary;
+  data::Sampler::Options options;
+  options.seed = settings.run.seed;
+  options.seq_length = settings.data.seq_length;
+  options.vocab_size = static_cast<int32_t>(vocabulary);
+  options.reset_at_documents = settings.data.reset_at_documents;
+  run.sampler = std::make_shared<data::Sampler>(std::move(sources), options);
+}
+
+void resolve_layout(ResolvedRun& run, const Session& session, int rank, int ranks) {
+  const int64_t wanted = run.settings.parallel.data_parallel.value_or(ranks);
+  if (wanted != ranks) {
+    throw ConfigError(fmt::format("parallel.data_parallel: {} but {} ranks were started; use auto, or mpirun -n {}",
+                                  wanted, ranks, wanted));
+  }
+  run.settings.parallel.data_parallel = ranks;
+  run.settings.device.threads = session.threads();
+  run.plan = {run.settings.batch.global_batch_size, run.settings.batch.micro_batch_size, rank, ranks};
+  run.plan.check();
+}
+
+std::vector<std::string> lines_of(const std::string& text) {
+  std::vector<std::string> lines;
+  std::istringstream stream(text);
+  for (std::string line; std::getline(stream, line);) lines.push_back(line);
+  return lines;
+}
+
+}  // namespace
+
+std::string identity_of(const Settings& settings) {
+  Settings plain;
+  plain.model = settings.model;
+  plain.moe = settings.moe;
+  plain.precision = settings.precision;
+  plain.optimizer.kind = settings.optimizer.kind;
+  plain.batch.global_batch_size = settings.batch.global_batch_size;
+  plain.batch.micro_batch_size = settings.batch.global_batch_size;
+  plain.run.seed = settings.run.seed;
+  plain.data.tokenizer = settings.data.tokenizer;
+  plain.data.tokenizer.path.reset();
+  plain.data.seq_length = settings.data.seq_length;
+  plain.data.reset_at_documents = settings.data.reset_at_documents;
+  // What may change between runs of one model.
+  plain.moe.balance = {};
+  plain.moe.capacity_factor.reset();
+  plain.moe.drop_policy = {};
+  plain.model.init_std = 0.02;
+  return config::print_resolved(plain);
+}
+
+void check_same_model(const Settings& settings, const std::string& saved, const std::string& checkpoint) {
+  const std::vector<std::string> now = lines_of(identity_of(settings));
+  std::vector<std::string> then;
+  try {
+    then = lines_of(identity_of(config::parse_text<Settings>(checkpoint, saved)));
+  } catch (const ConfigError& failure) {
+    throw CheckpointError(checkpoint + ": its config cannot be read: " + failure.what());
+  }
+  std::string section;
+  for (size_t i = 0; i < std::min(now.size(), then.size()); ++i) {
+    if (!now[i].empty() && now[i][0] != ' ') section = now[i].substr(0, now[i].find(':'));
+    if (now[i] == then[i]) continue;
+    const auto trimmed = [](const std::string& line) {
+      return line.substr(std::min(line.size(), line.find_first_not_of(' ')));
+    };
+    throw CheckpointError(
+        fmt::format("{}: was made with `{}: {}`, the config has `{}: {}`; resume with the same, or start anew in "
+                    "another run.directory",
+                    checkpoint, section, trimmed(then[i]), section, trimmed(now[i])));
+  }
+}
+
+ResolvedRun resolve_run(Session& session, const Settings& settings) {
+  ResolvedRun run;
+  run.settings = settings;
+  parallel::Communicator& world = session.world();
+  parallel::all_ok_after(world, [&] {
+    open_data(run);
+    resolve_layout(run, session, world.rank(), world.size());
+  });
+  const std::string text = config::print_resolved(run.settings);
+  parallel::agree_on(world, xxh3_128(bytes_of(text)), "the config's hash");
+  parallel::agree_on(world, run.sampler->fingerprint() + run.tokenizer->fingerprint(),
+                     "the fingerprint of tokenizer and token files", ExitCode::kData);
+  return run;
+}
+
+}  // namespace cadre::launch

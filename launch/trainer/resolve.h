@@ -1,0 +1,31 @@
+#pragma once
+// From a config to a run that can start: data opened, `auto` values decided, all ranks agreed.
+
+#include <memory>
+#include <string>
+
+#include "core/config/config.h"
+#include "data/loader.h"
+#include "data/sampler.h"
+#include "data/tokenizer.h"
+#include "launch/session.h"
+#include "launch/settings.h"
+
+namespace cadre::launch {
+
+struct ResolvedRun {
+  Settings settings;  // no `auto` left that affects results
+  std::unique_ptr<data::Tokenizer> tokenizer;
+  std::shared_ptr<const data::Sampler> sampler;
+  data::BatchPlan plan;
+};
+
+// Collective. Bad input on any rank, and configs or data that differ between ranks, are refused on every rank.
+ResolvedRun resolve_run(Session& session, const Settings& settings);
+
+// The settings that fix what a checkpoint means, as YAML; a resumed run must have the same.
+std::string identity_of(const Settings& settings);
+// Throws CheckpointError naming the first setting that differs, with both values. `saved` is a config.resolved.yaml.
+void check_same_model(const Settings& settings, const std::string& saved, const std::string& checkpoint);
+
+}  // namespace cadre::launch

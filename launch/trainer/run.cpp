@@ -1,0 +1,210 @@
+#include "launch/trainer/run.h"
+
+#include <fmt/core.h>
+
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "core/error.h"
+#include "core/io/file.h"
+#include "core/io/hash.h"
+#include "launch/checkpoint/directory.h"
+#include "launch/monitor/monitor.h"
+#include "launch/signals.h"
+#include "launch/trainer/resolve.h"
+#include "launch/trainer/trainer.h"
+#include "parallel/comm/agreement.h"
+
+namespace cadre::launch {
+namespace {
+
+namespace fs = std::filesystem;
+
+// One run on one rank, from its parts to its last checkpoint.
+class Run {
+ public:
+  Run(Session& session, const RunRequest& request);
+  RunEnd loop();
+
+ private:
+  void prepare_directory();
+  void resume(const ResumeRequest& request);
+  TrainerOptions trainer_options() const;
+  CheckpointHeader header();
+  std::vector<StateEntry> entries();
+  bool due(int64_t step, RunEnd& end, bool stop, bool& last) const;
+  void begin_save();
+  void finish_save();
+  void start_observers();
+
+  Session& session_;
+  ResolvedRun run_;
+  TrainState state_;
+  Tensor tokenizer_bytes_;
+  fs::path directory_;
+  std::string config_text_;
+  std::string run_id_;
+  CheckpointWriter writer_;
+  std::vector<std::unique_ptr<Observer>> observers_;
+};
+
+fs::path checkpoint_directory(const Settings& settings) { return fs::path(settings.run.directory) / "checkpoints"; }
+
+Run::Run(Session& session, const RunRequest& request)
+    : session_(session),
+      run_(resolve_run(session, request.settings)),
+      state_(session.context(), run_.settings.network(), run_.settings.optimizer, run_.settings.run.seed),
+      directory_(run_.settings.run.directory),
+      config_text_(config::print_resolved(run_.settings)),
+      run_id_(xxh3_128(bytes_of(config_text_)).substr(0, 16)),
+      writer_({checkpoint_directory(run_.settings), static_cast<uint64_t>(run_.settings.checkpoint.shard_mib) << 20,
+               request.hooks},
+              session.world(), session.allocator()) {
+  const std::string tokenizer = run_.tokenizer->serialize();
+  tokenizer_bytes_ = Tensor::empty(session.allocator(), Dtype::kU8, Shape{static_cast<int64_t>(tokenizer.size())});
+  std::copy(tokenizer.begin(), tokenizer.end(), tokenizer_bytes_.data<uint8_t>());
+  resume(request.resume);
+  prepare_directory();
+  start_observers();
+}
+
+void Run::prepare_directory() {
+  parallel::all_ok_after(session_.world(), [&] {
+    if (session_.rank() != 0) return;
+    create_directories_durably(directory_);
+    atomic_write(directory_ / "config.resolved.yaml", bytes_of(config_text_));
+  });
+  const std::string suffix = session_.rank() == 0 ? "" : fmt::format(".rank{}", session_.rank());
+  session_.logger().open_file((directory_ / ("log" + suffix + ".txt")).string());
+}
+
+void Run::resume(const ResumeRequest& request) {
+  const ResumeChoice choice = choose_checkpoint(checkpoint_directory(run_.settings), request, session_.world());
+  for (const std::string& skipped : choice.skipped) {
+    if (session_.rank() == 0) session_.logger().warning("skipped " + skipped);
+  }
+  if (!choice.checkpoint) return;
+  parallel::all_ok_after(session_.world(), [&] {
+    CheckpointReader reader(*choice.checkpoint);
+    const nlohmann::json& saved = reader.manifest().header.state;
+    check_same_model(run_.settings, saved.value("config", ""), choice.checkpoint->string());
+    state_.restore(reader);
+  });
+  session_.logger().info(fmt::format("resumed from {} at step {}", choice.checkpoint->string(), state_.step));
+}
+
+TrainerOptions Run::trainer_options() const {
+  const Settings& s = run_.settings;
+  TrainerOptions options;
+  options.total_steps = s.run.steps;
+  options.micro_batches = run_.plan.micro_batches();
+  options.global_target_tokens = static_cast<double>(s.batch.global_batch_size) * s.data.seq_length;
+  options.bucket_bytes = static_cast<int64_t>(s.parallel.bucket_mib * 1024 * 1024);
+  options.reset_at_documents = s.data.reset_at_documents;
+  return options;
+}
+
+CheckpointHeader Run::header() {
+  CheckpointHeader header;
+  header.run_id = run_id_;
+  header.step = state_.step;
+  header.config_hash = xxh3_128(bytes_of(identity_of(run_.settings)));
+  header.state = state_.scalars();
+  // Where a run writes, and when it pauses, is no part of what it computes.
+  Settings saved = run_.settings;
+  saved.run.directory = RunSettings{}.directory;
+  saved.run.stop_after.reset();
+  header.state["config"] = config::print_resolved(saved);
+  header.state["samples"] = state_.step * run_.settings.batch.global_batch_size;
+  return header;
+}
+
+std::vector<StateEntry> Run::entries() {
+  std::vector<StateEntry> entries = state_.entries();
+  entries.push_back(whole_entry("/tokenizer", tokenizer_bytes_));
+  return share_of(entries, session_.rank(), session_.ranks());
+}
+
+void Run::start_observers() {
+  observers_ = make_observers(run_.settings.monitor, session_.logger(), session_.rank());
+  RunInfo info;
+  info.directory = directory_.string();
+  info.rank = session_.rank();
+  info.ranks = session_.ranks();
+  info.first_step = state_.step + 1;
+  info.total_steps = run_.settings.run.steps;
+  info.parameters = state_.store().parameter_count();
+  info.active_parameters = state_.model().active_parameters();
+  info.flops_per_token = state_.model().training_flops_per_token(run_.settings.data.seq_length);
+  info.num_experts = run_.settings.moe.num_experts;
+  info.peak_flops = peak_flops(run_.settings.monitor, session_.context()) * session_.ranks();
+  for (const auto& observer : observers_) observer->on_start(info);
+}
+
+void Run::begin_save() {
+  if (writer_.busy()) finish_save();
+  writer_.begin(header(), entries());
+  if (!run_.settings.checkpoint.background) finish_save();
+}
+
+void Run::finish_save() {
+  const SaveReport report = writer_.publish();
+  for (const auto& observer : observers_) {
+    observer->on_checkpoint(report.step, report.directory.string(), report.snapshot_seconds + report.publish_seconds);
+  }
+  if (session_.rank() != 0) return;
+  const CheckpointSettings& settings = run_.settings.checkpoint;
+  for (const std::string& problem :
+       prune(checkpoint_directory(run_.settings), {static_cast<int>(settings.keep), settings.permanent_every})) {
+    session_.logger().warning(problem);
+  }
+}
+
+RunEnd Run::loop() {
+  Trainer trainer(session_.context(), state_, session_.world(), trainer_options());
+  const Settings& s = run_.settings;
+  const int64_t last_step = std::min(s.run.steps, s.run.stop_after.value_or(s.run.steps));
+  RunEnd end = s.run.steps <= last_step ? RunEnd::kFinished : RunEnd::kStopAfter;
+  data::Loader loader(run_.sampler, run_.plan, state_.step, s.data.prefetch);
+  int64_t saved_step = state_.step;
+  while (state_.step < last_step) {
+    const StepOutcome outcome = trainer.step([&] { return loader.next(); }, {stop_requested(), writer_.locally_done()});
+    for (const auto& observer : observers_) observer->on_step(outcome.metrics);
+    if (!outcome.finite) {
+      throw DivergenceError(fmt::format(
+          "step {}: {} is not finite; the newest checkpoint is intact; lower optimizer.lr or set optimizer.clip_norm",
+          outcome.metrics.step, outcome.non_finite));
+    }
+    try {
+      if (writer_.busy() && outcome.votes.checkpoint_written) finish_save();
+      if (s.checkpoint.every > 0 && state_.step % s.checkpoint.every == 0 && state_.step < last_step) {
+        begin_save();
+        saved_step = state_.step;
+      }
+    } catch (const CheckpointError& failure) {
+      // The previous checkpoint is intact; a full disk must not end a long run. The last save, below, may.
+      session_.logger().error(std::string("checkpoint failed, training goes on: ") + failure.what());
+    }
+    if (outcome.votes.stop) {
+      end = RunEnd::kSignal;
+      break;
+    }
+  }
+  if (writer_.busy()) finish_save();
+  if (state_.step != saved_step || end == RunEnd::kSignal) {
+    begin_save();
+    if (writer_.busy()) finish_save();
+  }
+  for (const auto& observer : observers_) observer->on_finish();
+  return end;
+}
+
+}  // namespace
+
+RunEnd train_run(Session& session, const RunRequest& request) {
+  watch_stop_signals();
+  Run run(session, request);
+  return run.loop();
+}
+
+}  // namespace cadre::launch

@@ -1,0 +1,26 @@
+#pragma once
+// A whole training run: resolve, resume, loop, save.
+
+#include <memory>
+#include <vector>
+
+#include "launch/checkpoint/resume.h"
+#include "launch/checkpoint/writer.h"
+#include "launch/monitor/observer.h"
+#include "launch/session.h"
+#include "launch/settings.h"
+
+namespace cadre::launch {
+
+enum class RunEnd { kFinished, kStopAfter, kSignal };
+
+struct RunRequest {
+  Settings settings;
+  ResumeRequest resume;
+  CheckpointHooks hooks{};  // for tests
+};
+
+// Collective. Throws typed errors; a non-finite step is a DivergenceError, and the newest checkpoint stays.
+RunEnd train_run(Session& session, const RunRequest& request);
+
+}  // namespace cadre::launch

@@ -1,0 +1,58 @@
+#pragma once
+// What every Communicator shares: the description of a call, by which ranks check that they mean the same collective,
+// and the checks of its buffers.
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "core/tensor.h"
+#include "parallel/comm/communicator.h"
+
+namespace cadre::parallel {
+
+enum class Operation : int32_t {
+  kAllReduce,
+  kAllGather,
+  kReduceScatter,
+  kAllToAll,
+  kBroadcast,
+  kSend,
+  kReceive,
+  kBarrier,
+  kGatherText
+};
+
+// One call as one rank made it. `count` is the elements of the smaller buffer; for all_to_all the elements of a row.
+struct Call {
+  Operation operation = Operation::kBarrier;
+  Reduction reduction = Reduction::kSum;
+  Dtype dtype = Dtype::kU8;
+  int64_t count = 0;
+  int peer = -1;  // root, source or destination
+  CollectiveLabel label = {};
+  int64_t sequence = 0;
+};
+
+// `all_reduce(sum) "gradients" #12, layer 3, f32 x 1024`
+std::string describe(const Call& call);
+// True when two ranks' calls belong together: all but the sequence number, labels compared by text.
+bool same_call(const Call& a, const Call& b);
+// "1, 2 and 5"
+std::string list_ranks(const std::vector<int>& ranks);
+
+// Bytes of a contiguous view. Throws InternalError, naming the call, for a view with gaps between its rows.
+size_t bytes_of(const TensorView& view, const char* operation);
+// Elements of one row of the first axis.
+int64_t row_elements(const TensorView& view);
+
+// Throw InternalError naming sizes and label when the buffers do not fit the collective.
+void check_reducible(const TensorView& data, const char* operation, CollectiveLabel label);
+void check_gather(const TensorView& part, const TensorView& whole, int size, const char* operation,
+                  CollectiveLabel label);
+// Row counts must be one for each rank and fit the buffers, which may have more rows than are used.
+void check_all_to_all(const TensorView& send, const std::vector<int64_t>& send_rows, const TensorView& receive,
+                      const std::vector<int64_t>& receive_rows, int size, CollectiveLabel label);
+void check_peer(int peer, int size, const char* operation, CollectiveLabel label);
+
+}  // namespace cadre::parallel

@@ -1,0 +1,164 @@
+#include "parallel/comm/mpi_messages.h"
+
+#include <fmt/core.h>
+#include <mpi.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <set>
+#include <string>
+
+#include "core/error.h"
+
+namespace cadre::parallel {
+namespace {
+
+constexpr size_t kLargest = size_t{1} << 30;  // MPI counts bytes in an int
+
+void check(int code, const char* call) {
+  if (code == MPI_SUCCESS) return;
+  char text[MPI_MAX_ERROR_STRING];
+  int length = 0;
+  MPI_Error_string(code, text, &length);
+  throw CommunicationError(fmt::format("{} failed: {}", call, std::string(text, static_cast<size_t>(length))));
+}
+
+}  // namespace
+
+void initialize_mpi() {
+  int provided = 0;
+  check(MPI_Init_thread(nullptr, nullptr, MPI_THREAD_SERIALIZED, &provided), "MPI_Init_thread");
+  if (provided < MPI_THREAD_SERIALIZED) {
+    throw CommunicationError("this MPI has no MPI_THREAD_SERIALIZED; Open MPI 4.1 or later is wanted");
+  }
+}
+
+void finalize_mpi() { check(MPI_Finalize(), "MPI_Finalize"); }
+
+struct MpiGroup::State {
+  MPI_Comm comm = MPI_COMM_NULL;
+  int rank = 0;
+  int size = 1;
+};
+
+MpiGroup::MpiGroup(std::unique_ptr<State> state) : state_(std::move(state)) {}
+
+MpiGroup::~MpiGroup() {
+  int finalized = 0;
+  MPI_Finalized(&finalized);
+  if (finalized == 0) MPI_Comm_free(&state_->comm);
+}
+
+std::shared_ptr<MpiGroup> MpiGroup::duplicate_world() {
+  auto state = std::make_unique<State>();
+  check(MPI_Comm_dup(MPI_COMM_WORLD, &state->comm), "MPI_Comm_dup");
+  check(MPI_Comm_set_errhandler(state->comm, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
+  MPI_Comm_rank(state->comm, &state->rank);
+  MPI_Comm_size(state->comm, &state->size);
+  return std::shared_ptr<MpiGroup>(new MpiGroup(std::move(state)));
+}
+
+int MpiGroup::rank() const { return state_->rank; }
+int MpiGroup::size() const { return state_->size; }
+
+bool MpiGroup::on_one_node() const {
+  MPI_Comm node = MPI_COMM_NULL;
+  check(MPI_Comm_split_type(state_->comm, MPI_COMM_TYPE_SHARED, state_->rank, MPI_INFO_NULL, &node),
+        "MPI_Comm_split_type");
+  int here = 0;
+  MPI_Comm_size(node, &here);
+  MPI_Comm_free(&node);
+  int smallest = 0;
+  check(MPI_Allreduce(&here, &smallest, 1, MPI_INT, MPI_MIN, state_->comm), "MPI_Allreduce");
+  return smallest == state_->size;
+}
+
+void MpiGroup::abort(int exit_code) const {
+  MPI_Abort(MPI_COMM_WORLD, exit_code);
+  std::abort();
+}
+
+struct Messages::State {
+  struct Message {
+    int peer;
+    int expected;  // bytes; -1 for a send
+  };
+  std::shared_ptr<MpiGroup> group;
+  std::vector<MPI_Request> requests;
+  std::vector<Message> messages;
+  std::vector<int> indices;
+  std::vector<MPI_Status> statuses;
+  size_t open = 0;
+};
+
+Messages::Messages(std::shared_ptr<MpiGroup> group) : state_(std::make_unique<State>()) {
+  state_->group = std::move(group);
+}
+
+Messages::~Messages() = default;
+
+void Messages::send(const void* data, size_t bytes, int to, int tag) {
+  const char* cursor = static_cast<const char*>(data);
+  do {
+    const int part = static_cast<int>(std::min(bytes, kLargest));
+    state_->messages.push_back({to, -1});
+    check(MPI_Isend(cursor, part, MPI_BYTE, to, tag, state_->group->state_->comm,
+                    &state_->requests.emplace_back(MPI_REQUEST_NULL)),
+          "MPI_Isend");
+    ++state_->open;
+    cursor += part;
+    bytes -= static_cast<size_t>(part);
+  } while (bytes > 0);
+}
+
+void Messages::receive(void* data, size_t bytes, int from, int tag) {
+  char* cursor = static_cast<char*>(data);
+  do {
+    const int part = static_cast<int>(std::min(bytes, kLargest));
+    state_->messages.push_back({from, part});
+    check(MPI_Irecv(cursor, part, MPI_BYTE, from, tag, state_->group->state_->comm,
+                    &state_->requests.emplace_back(MPI_REQUEST_NULL)),
+          "MPI_Irecv");
+    ++state_->open;
+    cursor += part;
+    bytes -= static_cast<size_t>(part);
+  } while (bytes > 0);
+}
+
+bool Messages::done() {
+  State& state = *state_;
+  if (state.open == 0) return true;
+  state.indices.resize(state.requests.size());
+  state.statuses.resize(state.requests.size());
+  int completed = 0;
+  const int code = MPI_Testsome(static_cast<int>(state.requests.size()), state.requests.data(), &completed,
+                                state.indices.data(), state.statuses.data());
+  if (code != MPI_SUCCESS && code != MPI_ERR_IN_STATUS) check(code, "MPI_Testsome");
+  for (int i = 0; i < completed; ++i) {
+    const State::Message& message = state.messages[static_cast<size_t>(state.indices[static_cast<size_t>(i)])];
+    const MPI_Status& status = state.statuses[static_cast<size_t>(i)];
+    if (code == MPI_ERR_IN_STATUS && status.MPI_ERROR == MPI_ERR_TRUNCATE) {
+      throw CommunicationError(
+          fmt::format("rank {} sent more than the {} bytes expected of it", message.peer, message.expected));
+    }
+    if (code == MPI_ERR_IN_STATUS) check(status.MPI_ERROR, "a message");
+    int bytes = 0;
+    if (message.expected >= 0) MPI_Get_count(&status, MPI_BYTE, &bytes);
+    if (message.expected >= 0 && bytes != message.expected) {
+      throw CommunicationError(
+          fmt::format("rank {} sent {} bytes where {} were expected", message.peer, bytes, message.expected));
+    }
+    --state.open;
+  }
+  return state.open == 0;
+}
+
+std::vector<int> Messages::missing() const {
+  std::set<int> peers;
+  for (size_t i = 0; i < state_->requests.size(); ++i) {
+    if (state_->requests[i] != MPI_REQUEST_NULL) peers.insert(state_->messages[i].peer);
+  }
+  return {peers.begin(), peers.end()};
+}
+
+}  // namespace cadre::parallel

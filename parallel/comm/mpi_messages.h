@@ -1,0 +1,61 @@
+#pragma once
+// The only door to MPI: sessions, groups of ranks, and nonblocking point-to-point messages. All collectives of this
+// project are built from these, so that their order of summation, progress and errors are ours.
+//
+// MPI is used in THREAD_SERIALIZED mode: callers hold the session's lock around everything here.
+
+#include <cstddef>
+#include <memory>
+#include <vector>
+
+namespace cadre::parallel {
+
+// A communicator of MPI's, duplicated, so that its messages never meet another group's.
+class MpiGroup {
+ public:
+  // A duplicate of MPI_COMM_WORLD. Collective over its ranks.
+  static std::shared_ptr<MpiGroup> duplicate_world();
+  ~MpiGroup();
+  MpiGroup(const MpiGroup&) = delete;
+  MpiGroup& operator=(const MpiGroup&) = delete;
+
+  int rank() const;
+  int size() const;
+  // Collective: whether all ranks run on one node and can share memory.
+  bool on_one_node() const;
+  [[noreturn]] void abort(int exit_code) const;
+
+ private:
+  friend class Messages;
+  struct State;
+  explicit MpiGroup(std::unique_ptr<State> state);
+  std::unique_ptr<State> state_;
+};
+
+// A bundle of messages under way. Messages of one (from, to, tag) arrive in the order in which they were sent. Of any
+// size; zero bytes are sent too.
+class Messages {
+ public:
+  explicit Messages(std::shared_ptr<MpiGroup> group);
+  ~Messages();
+  Messages(const Messages&) = delete;
+  Messages& operator=(const Messages&) = delete;
+
+  void send(const void* data, size_t bytes, int to, int tag);
+  void receive(void* data, size_t bytes, int from, int tag);
+  // Lets MPI progress; true when all are complete. Throws CommunicationError when a message has another size than was
+  // expected, or MPI fails.
+  bool done();
+  // The ranks of incomplete messages, ascending.
+  std::vector<int> missing() const;
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+// MPI_Init_thread and MPI_Finalize.
+void initialize_mpi();
+void finalize_mpi();
+
+}  // namespace cadre::parallel

@@ -1,0 +1,30 @@
+#pragma once
+// Memory that the ranks of one node share (POSIX shared memory). Its name is removed as soon as all have opened it, so
+// a killed job leaves nothing behind.
+
+#include <cstddef>
+#include <memory>
+
+#include "parallel/comm/communicator.h"
+
+namespace cadre::parallel {
+
+class SharedSegment {
+ public:
+  // Collective over `communicator`, whose ranks are on one node. Zeroed memory, really reserved, so that a full
+  // /dev/shm is found here. Null on every rank when any rank could not get it.
+  static std::unique_ptr<SharedSegment> create(Communicator& communicator, size_t bytes);
+  ~SharedSegment();
+  SharedSegment(const SharedSegment&) = delete;
+  SharedSegment& operator=(const SharedSegment&) = delete;
+
+  char* data() const { return data_; }
+  size_t bytes() const { return bytes_; }
+
+ private:
+  SharedSegment(char* data, size_t bytes) : data_(data), bytes_(bytes) {}
+  char* data_;
+  size_t bytes_;
+};
+
+}  // namespace cadre::parallel

@@ -1,0 +1,180 @@
+#include "kernels/optimizer.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <string>
+#include <vector>
+
+#include "core/error.h"
+#include "core/rng.h"
+
+namespace cadre::kernels {
+namespace {
+
+const std::vector<Isa> kIsas = {Isa::kPortable, Isa::kAvx2, Isa::kAvx512};
+
+class OptimizerTest : public testing::TestWithParam<Isa> {
+ protected:
+  void SetUp() override {
+    if (!isa_available(GetParam())) GTEST_SKIP() << "no " << name_of(GetParam()) << " on this machine";
+  }
+
+  std::shared_ptr<Allocator> memory = make_host_allocator();
+
+  Tensor random(Dtype dtype, int64_t count, uint64_t stream, double low = -0.5) {
+    Tensor tensor = Tensor::empty(*memory, dtype, {count});
+    Rng rng(7, RngPurpose::kTest, stream);
+    for (int64_t i = 0; i < count; ++i) {
+      const float value = static_cast<float>(rng.uniform() + low);
+      if (dtype == Dtype::kF64) {
+        tensor.data<double>()[i] = value;
+      } else {
+        tensor.data<float>()[i] = value;
+      }
+    }
+    return tensor;
+  }
+
+  static void expect_near(const Tensor& f32, const Tensor& f64, const char* what) {
+    for (int64_t i = 0; i < f32.elements(); ++i) {
+      ASSERT_NEAR(f32.data<float>()[i], f64.data<double>()[i], 1e-6) << what << ' ' << i;
+    }
+  }
+};
+
+constexpr int64_t kElements = 30011;
+
+TEST_P(OptimizerTest, AdamWMatchesReferenceAndLeavesTheRestAlone) {
+  const std::vector<AdamWSegment> segments = {
+      {.offset = 3, .count = 1, .lr = 1e-2},
+      {.offset = 4, .count = 0, .lr = 1e-2},
+      {.offset = 10, .count = 1013, .lr = 3e-3, .beta2 = 0.999, .weight_decay = 0.1, .step = 7, .gradient_scale = 0.25},
+      {.offset = 2000, .count = 27001, .lr = 1e-3, .beta1 = 0.8, .weight_decay = 0.01, .step = 1000},
+  };
+  struct State {
+    Tensor weights, gradients, m, v;
+  };
+  const auto fresh = [&](Dtype dtype) {
+    return State{random(dtype, kElements, 1), random(dtype, kElements, 2), random(dtype, kElements, 3),
+                 random(dtype, kElements, 4, 0.0)};
+  };
+  ThreadPool one(1);
+  const State wanted = fresh(Dtype::kF64);
+  adamw({one, GetParam()}, segments, wanted.weights, wanted.gradients, wanted.m, wanted.v);
+  const State before = fresh(Dtype::kF32);
+  State first;
+  for (const int threads : {1, 2, 3}) {
+    ThreadPool pool(threads);
+    const State got = fresh(Dtype::kF32);
+    adamw({pool, GetParam()}, segments, got.weights, got.gradients, got.m, got.v);
+    expect_near(got.weights, wanted.weights, "weight");
+    expect_near(got.m, wanted.m, "m");
+    expect_near(got.v, wanted.v, "v");
+    for (const int64_t outside : {0, 2, 4, 9, 1023, 1999, 29001, 30010}) {
+      EXPECT_EQ(got.weights.data<float>()[outside], before.weights.data<float>()[outside]) << outside;
+      EXPECT_EQ(got.v.data<float>()[outside], before.v.data<float>()[outside]) << outside;
+    }
+    if (!first.weights) first = got;
+    EXPECT_EQ(0, std::memcmp(first.weights.raw(), got.weights.raw(), got.weights.bytes())) << threads << " threads";
+  }
+}
+
+// ZeRO shards and experts cut the flat storage anywhere: the cut must not show.
+TEST_P(OptimizerTest, CuttingASegmentChangesNoBit) {
+  ThreadPool pool(2);
+  const AdamWSegment whole{.offset = 0, .count = kElements, .lr = 1e-3, .weight_decay = 0.1, .step = 3};
+  AdamWSegment head = whole, tail = whole;
+  head.count = tail.offset = 12347;
+  tail.count = kElements - head.count;
+  const Tensor gradients = random(Dtype::kF32, kElements, 2);
+  std::vector<Tensor> results;
+  for (const std::vector<AdamWSegment>& segments : {std::vector{whole}, std::vector{head, tail}}) {
+    const Tensor weights = random(Dtype::kF32, kElements, 1);
+    adamw({pool, GetParam()}, segments, weights, gradients, random(Dtype::kF32, kElements, 3),
+          random(Dtype::kF32, kElements, 4, 0.0));
+    results.push_back(weights);
+  }
+  EXPECT_EQ(0, std::memcmp(results[0].raw(), results[1].raw(), results[0].bytes()));
+}
+
+TEST_P(OptimizerTest, FirstAdamWStepMovesByTheLearningRate) {
+  ThreadPool pool(1);
+  const Tensor weights = Tensor::zeros(*memory, Dtype::kF32, {5});
+  const Tensor gradients = Tensor::zeros(*memory, Dtype::kF32, {5});
+  for (int i = 0; i < 5; ++i) gradients.data<float>()[i] = i % 2 == 0 ? 0.25f : -8.0f;
+  const AdamWSegment segment{.offset = 0, .count = 5, .lr = 0.125, .beta2 = 0.999};
+  adamw({pool, GetParam()}, {&segment, 1}, weights, gradients, Tensor::zeros(*memory, Dtype::kF32, {5}),
+        Tensor::zeros(*memory, Dtype::kF32, {5}));
+  for (int i = 0; i < 5; ++i) EXPECT_NEAR(weights.data<float>()[i], i % 2 == 0 ? -0.125 : 0.125, 1e-6);
+}
+
+TEST_P(OptimizerTest, SgdMatchesReference) {
+  const std::vector<SgdSegment> segments = {
+      {.offset = 1, .count = 77, .lr = 0.1},
+      {.offset = 100, .count = 9001, .lr = 0.01, .momentum = 0.9, .weight_decay = 0.1, .gradient_scale = 0.5},
+      {.offset = 9200, .count = 20000, .lr = 0.01, .momentum = 0.9, .nesterov = true},
+  };
+  ThreadPool one(1);
+  const Tensor weights = random(Dtype::kF64, kElements, 1);
+  const Tensor buffer = random(Dtype::kF64, kElements, 3);
+  sgd({one, GetParam()}, segments, weights, random(Dtype::kF64, kElements, 2), buffer);
+  for (const int threads : {1, 2, 3}) {
+    ThreadPool pool(threads);
+    const Tensor got = random(Dtype::kF32, kElements, 1);
+    const Tensor got_buffer = random(Dtype::kF32, kElements, 3);
+    sgd({pool, GetParam()}, segments, got, random(Dtype::kF32, kElements, 2), got_buffer);
+    expect_near(got, weights, "weight");
+    expect_near(got_buffer, buffer, "buffer");
+  }
+}
+
+TEST_P(OptimizerTest, SquaredNormsAreTheSameBitsForAnyThreadsAndInstructionSet) {
+  const std::vector<FlatRange> ranges = {{0, 1}, {5, 0}, {7, 4096}, {7, 4097}, {100, 29911}};
+  const Tensor x = random(Dtype::kF32, kElements, 1);
+  ThreadPool one(1);
+  std::vector<double> wanted(ranges.size());
+  squared_norms({one, Isa::kPortable}, ranges, x, wanted);
+  for (size_t i = 0; i < ranges.size(); ++i) {
+    double sum = 0;
+    for (int64_t j = 0; j < ranges[i].count; ++j) sum += std::pow(double{x.data<float>()[ranges[i].offset + j]}, 2);
+    EXPECT_NEAR(wanted[i], sum, 1e-12 * sum) << i;
+  }
+  for (const int threads : {1, 2, 3}) {
+    ThreadPool pool(threads);
+    std::vector<double> got(ranges.size());
+    squared_norms({pool, GetParam()}, ranges, x, got);
+    EXPECT_EQ(got, wanted) << threads << " threads";
+  }
+}
+
+TEST_P(OptimizerTest, ANonFiniteGradientShowsOnlyInItsRange) {
+  ThreadPool pool(2);
+  const Tensor x = random(Dtype::kF32, kElements, 1);
+  const std::vector<FlatRange> ranges = {{0, 10000}, {10000, 10000}, {20000, 10011}};
+  for (const float bad : {std::numeric_limits<float>::infinity(), std::numeric_limits<float>::quiet_NaN()}) {
+    x.data<float>()[kElements - 1] = bad;
+    std::vector<double> norms(3);
+    squared_norms({pool, GetParam()}, ranges, x, norms);
+    EXPECT_TRUE(std::isfinite(norms[0]) && std::isfinite(norms[1]));
+    EXPECT_FALSE(std::isfinite(norms[2]));
+  }
+}
+
+TEST_P(OptimizerTest, RefusesSegmentsOutsideTheTensors) {
+  ThreadPool pool(1);
+  const Exec exec{pool, GetParam()};
+  const Tensor x = random(Dtype::kF32, 10, 1);
+  const AdamWSegment segment{.offset = 5, .count = 6};
+  EXPECT_THROW(adamw(exec, {&segment, 1}, x, x, x, x), InternalError);
+  const SgdSegment fitting{.offset = 0, .count = 10};
+  EXPECT_THROW(sgd(exec, {&fitting, 1}, x, random(Dtype::kF32, 9, 1), x), InternalError);
+}
+
+INSTANTIATE_TEST_SUITE_P(AllIsas, OptimizerTest, testing::ValuesIn(kIsas),
+                         [](const auto& test) { return std::string(name_of(test.param)); });
+
+}  // namespace
+}  // namespace cadre::kernels
