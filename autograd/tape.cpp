@@ -58,7 +58,15 @@ void run_forward(const Context& context, const Record& record, std::span<const T
 }  // namespace
 
 Tape::Tape(const Context& context, bool record) : context_(context), record_(record) {}
-Tape::~Tape() = default;
+
+// Values that outlive the tape can no longer be recomputed.
+Tape::~Tape() {
+  for (const Record& record : records_) {
+    for (const auto& weak : record.out_weak) {
+      if (const auto value = weak.lock()) value->tape = nullptr;
+    }
+  }
+}
 
 std::vector<Variable> Tape::apply(std::unique_ptr<Op> op, std::vector<Variable> inputs) {
   Record record;
@@ -117,6 +125,9 @@ void Tape::discard_recomputable() {
 
 void Tape::recompute(size_t index) {
   Record& record = records_[index];
+  if (record.in_values.size() != record.in_nodes.size()) {
+    throw InternalError(std::string(record.op->name()) + ": its value was read after the backward that released it");
+  }
   std::vector<TensorView> in(record.in_nodes.size()), out;
   for (size_t i = 0; i < in.size(); ++i) {
     if (record.in_nodes[i]) in[i] = record.in_values[i]->materialised().view();

@@ -64,8 +64,8 @@ void InputFile::read(uint64_t offset, std::span<std::byte> out) const {
     if (got < 0 && errno == EINTR) continue;
     if (got < 0) fail(path_, fmt::format("read {} bytes at byte {}", out.size(), offset));
     if (got == 0) {
-      throw DataError(fmt::format("{}: ends at byte {}; wanted {} bytes at byte {}", path_.string(), offset + done,
-                                  out.size(), offset));
+      throw DataError(fmt::format("{}: ends before byte {}; wanted {} bytes from byte {}", path_.string(),
+                                  offset + done, out.size(), offset));
     }
     done += static_cast<size_t>(got);
   }

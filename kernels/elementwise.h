@@ -10,7 +10,7 @@
 namespace cadre::kernels {
 
 // Checks that every family makes. `op` names the kernel in the message, `operands` give their shapes and types;
-// operands without data are left out.
+// default views are left out.
 //
 // Throws InternalError when `holds` is false.
 void require(bool holds, std::string_view op, std::initializer_list<TensorView> operands);

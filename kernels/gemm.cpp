@@ -89,7 +89,7 @@ struct Product {
   bool accumulate;
 
   int64_t panels() const { return ceil_div(n, table.panel_width); }
-  int64_t blocks(int64_t rows) const { return ceil_div(rows, table.row_block); }
+  int64_t blocks(int64_t rows) const { return ceil_div(rows, table.row_block(k)); }
 
   int64_t total_cost() const {
     int64_t cost = 0;

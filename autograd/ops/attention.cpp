@@ -38,13 +38,15 @@ Needs Rotary::needs() const {
 
 void Rotary::backward_inputs(Backward& b) const {
   if (!b.wants(0)) return;
-  kernels::rotary_backward(b.context().exec, shape_, b.in(0), b.in(1), b.in(2), has_norm_ ? b.in(3) : TensorView{},
+  // Without a norm only the shape of qkv counts, and it is not kept.
+  const TensorView qkv = has_norm_ ? b.in(0) : b.gradient(0);
+  kernels::rotary_backward(b.context().exec, shape_, qkv, b.in(1), b.in(2), has_norm_ ? b.in(3) : TensorView{},
                            has_norm_ ? b.in(4) : TensorView{}, has_norm_ ? b.out(1) : TensorView{}, b.gradient(0),
                            b.target(0).view);
 }
 
 void Rotary::backward_parameters(Backward& b) const {
-  if (!has_norm_ || !b.wants(3)) return;
+  if (!has_norm_) return;
   kernels::rotary_weight_gradient(b.context().exec, shape_, b.in(0), b.in(1), b.in(2), b.out(1), b.gradient(0),
                                   b.target(3).view, b.target(4).view, kernels::Write::kOverwrite);
 }

@@ -47,9 +47,9 @@ void Router::forward(const Forward& f) const {
                           f.out[kWeights]);
   const TensorView counts = f.out[kCounts], prob_sums = f.out[kProbSums];
   double* z = f.out[kZLoss].as<double>();
-  const Tensor lse_squared = Tensor::empty(f.context.allocator, Dtype::kF64, Shape{1});
+  const Tensor lse_squared = Tensor::empty(f.context.allocator, f.in[0].dtype, Shape{1});
   kernels::router_statistics(exec, f.out[kProbs], f.out[kLse], f.out[kIds], counts, prob_sums, lse_squared);
-  *z = options_.z_coef * *lse_squared.data<double>() / options_.global_tokens;
+  *z = options_.z_coef * read(lse_squared, 0) / options_.global_tokens;
   double balance = 0;
   const int64_t experts = counts.cols();
   for (int64_t s = 0; s < options_.scopes; ++s) {

@@ -57,7 +57,7 @@ struct WeightGradientArguments {
 
 struct GemmTable {
   int64_t panel_width;
-  int64_t row_block;  // rows that are multiplied with one panel before the next
+  int64_t (*row_block)(int64_t k);  // rows that are multiplied with one panel before the next
   void (*multiply)(const MultiplyArguments&);
   int64_t (*multiply_scratch)(int64_t k);
   void (*pack_as_stored)(const PackArguments&);

@@ -5,14 +5,24 @@
 namespace cadre::cpu::CADRE_ISA {
 namespace {
 
-// Five tiles: the rows of A for k = 1,408 stay in half a 1-MB L2 cache while every panel passes.
-constexpr int64_t kRowBlock = 5 * kTileRows;
+// The block's rows of A stay in less than half of a 1-MB L2 cache while every panel passes.
+#ifndef ABF
+#define ABF 98304
+#endif
+constexpr int64_t kBlockFloats = ABF;
+constexpr int64_t kLeastTiles = 5;
+constexpr int64_t kMostTiles = 40;
+
+int64_t row_block(int64_t k) {
+  const int64_t tiles = kBlockFloats / (k * kTileRows + 1);
+  return (tiles < kLeastTiles ? kLeastTiles : tiles > kMostTiles ? kMostTiles : tiles) * kTileRows;
+}
 
 // Rows that lie a multiple of this apart (bytes) fall into too few sets of the L1 cache for a tile to keep them all.
 constexpr int64_t kAliasBytes = 2048;
 constexpr int64_t kCopyPadding = 16;
 
-int64_t multiply_scratch(int64_t k) { return kRowBlock * (k + kCopyPadding); }
+int64_t multiply_scratch(int64_t k) { return row_block(k) * (k + kCopyPadding); }
 
 void copy_rows(const float* from, int64_t from_stride, int64_t rows, int64_t columns, float* to, int64_t to_stride) {
   for (int64_t i = 0; i < rows; ++i) {
@@ -54,7 +64,7 @@ void multiply(const MultiplyArguments& arguments) {
 
 const GemmTable kGemmTable = {
     .panel_width = kPanelWidth,
-    .row_block = kRowBlock,
+    .row_block = row_block,
     .multiply = multiply,
     .multiply_scratch = multiply_scratch,
     .pack_as_stored = pack_as_stored,

@@ -34,6 +34,9 @@ struct Tile {
 enum class Layout { kRows, kColumns };
 
 // How far ahead the streamed operand is fetched, in floats.
+#ifndef CLOC
+#define CLOC 3
+#endif
 #ifndef PFA
 #define PFA 2048
 #endif
@@ -77,8 +80,8 @@ void multiply_tile(const Tile& tile) {
 #pragma GCC unroll 16
   for (int i = 0; i < kRows; ++i) {
     const float* row = tile.out + i * tile.out_stride;
-    __builtin_prefetch(row, 1, 3);
-    if constexpr (kPanelWidth * 4 > 64) __builtin_prefetch(row + kWidth, 1, 3);
+    __builtin_prefetch(row, 1, CLOC);
+    if constexpr (kPanelWidth * 4 > 64) __builtin_prefetch(row + kWidth, 1, CLOC);
   }
   if (!tile.accumulate) {
 #pragma GCC unroll 16

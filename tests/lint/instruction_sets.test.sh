@@ -7,7 +7,7 @@ folder=${CADRE_BUILD:-$PWD/build}/CMakeFiles
 
 # Prints the symbols that other objects see (T text, W and V weak, u unique, D B R data) outside the namespace of the variant.
 stray_symbols() {
-  find "$folder/cadre_simd_$1.dir" -name '*.o' | LC_ALL=C sort | while read -r object; do
+  find "$folder/cadre_simd_$1.dir" -name '*.o' 2>/dev/null | LC_ALL=C sort | while read -r object; do
     nm --defined-only --extern-only -C "$object" | sed -E 's/^[0-9a-f]+ //' | grep -E '^[TWVuDBR] ' | grep -vE "(^|[^a-z0-9_])$1::" |
       sed "s|^|${object#"$folder"/}: |" | head -n 20
   done

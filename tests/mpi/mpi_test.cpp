@@ -108,7 +108,10 @@ TEST_P(Mpi, TheDeadlineNamesTheCallAndTheMissingRank) {
       const std::string text = error.what();
       EXPECT_NE(text.find("all_reduce(sum) \"gradients\" #"), std::string::npos) << text;
       EXPECT_NE(text.find("layer 7"), std::string::npos) << text;
-      EXPECT_NE(text.find("not arrived: rank " + std::to_string(late)), std::string::npos) << text;
+      // On a busy machine other ranks may be missing too.
+      const size_t missing = text.find("not arrived: rank ");
+      ASSERT_NE(missing, std::string::npos) << text;
+      EXPECT_NE(text.find(std::to_string(late), missing), std::string::npos) << text;
     }
     EXPECT_THROW(comm->barrier({"refused"}), CommunicationError);
   }

@@ -118,7 +118,8 @@ TEST_F(Opened, FingerprintSeesSizesAndPages) {
 TEST_F(Opened, AFileThatShrinksIsAnError) {
   const auto dataset = open_token_dataset(directory_ / "set");
   std::filesystem::resize_file(directory_ / "set.bin", 1000);
-  expect_contains(message_of<DataError>([&] { read(*dataset, 600, 10); }), "set.bin: ends at byte 1000");
+  expect_contains(message_of<DataError>([&] { read(*dataset, 600, 10); }),
+                  "set.bin: ends before byte 1200; wanted 20 bytes from byte 1200");
   expect_contains(message_of<DataError>([&] { open_token_dataset(directory_ / "set"); }), "the .bin has 1000 bytes");
 }
 

@@ -1,0 +1,142 @@
+// Matrix products, activations, and tokens to experts and back.
+
+#include "tests/autograd/op_cases.h"
+
+namespace cadre::autograd::testing {
+namespace {
+
+CaseInput live(CaseInput input, int64_t rows) {
+  input.live = rows;
+  return input;
+}
+
+OpCase linear(const char* name, int64_t rows, int64_t in, int64_t out) {
+  return {name, maker<GroupedLinear>(), {normal(Shape{rows, in}, 1), normal(Shape{out, in}, 2), absent()}, {}};
+}
+
+OpCase grouped(const char* name, int64_t rows, int64_t in, int64_t out, std::vector<int64_t> offsets) {
+  const auto groups = static_cast<int64_t>(offsets.size()) - 1;
+  const int64_t used = offsets.back();
+  return {name,
+          maker<GroupedLinear>(),
+          {live(normal(Shape{rows, in}, 1), used), normal(Shape{groups, out, in}, 2), i64(std::move(offsets))},
+          {used}};
+}
+
+OpCase activation(const char* name, kernels::Activation kind, int64_t rows, int64_t width, CaseInput offsets) {
+  const int64_t used = offsets.integers.empty() ? rows : offsets.integers.back();
+  const int64_t cols = kind == kernels::Activation::kSwiGlu ? 2 * width : width;
+  return {
+      name, maker<ExpertActivation>(kind), {live(normal(Shape{rows, cols}, 1, 2), used), std::move(offsets)}, {used}};
+}
+
+struct Tokens {
+  int64_t tokens, experts, k;
+};
+
+OpCase plan_case(const char* name, Tokens t, std::vector<int64_t> ids, int64_t capacity, kernels::DropPolicy policy) {
+  const Shape shape{t.tokens, t.k};
+  const int64_t rows = plan(ids, t.experts, capacity).rows();
+  CaseInput weights = constant(normal(shape, 7));
+  return {name,
+          maker<PlanRows>(t.experts, capacity, policy),
+          {i32(shape, std::move(ids)), std::move(weights)},
+          {-1, -1, rows}};
+}
+
+OpCase gather(const char* name, Tokens t, int64_t width, const std::vector<int64_t>& ids, int64_t capacity = -1) {
+  const Plan p = plan(ids, t.experts, capacity);
+  const Shape slots{t.tokens * t.k};
+  return {name,
+          maker<GatherRows>(),
+          {normal(Shape{t.tokens, width}, 1), i32(slots, p.slot_of_row), i32(slots, p.row_of_slot), i64(p.offsets)},
+          {p.rows()}};
+}
+
+OpCase combine(const char* name, Tokens t, int64_t width, const std::vector<int64_t>& ids, bool base,
+               int64_t capacity = -1) {
+  const Plan p = plan(ids, t.experts, capacity);
+  const Shape slots{t.tokens * t.k}, out{t.tokens, width};
+  return {name,
+          maker<CombineRows>(),
+          {live(normal(Shape{t.tokens * t.k, width}, 1), p.rows()), i32(slots, p.row_of_slot),
+           normal(Shape{t.tokens, t.k}, 2, 0.5), base ? normal(out, 3) : absent()},
+          {}};
+}
+
+constexpr Tokens kOne{1, 1, 1}, kFew{5, 4, 2}, kMany{37, 11, 3}, kNone{0, 4, 2};
+const std::vector<int64_t>& few() {
+  static const std::vector<int64_t> ids = {0, 2, 2, 0, 3, 2, 0, 3, 2, 3};  // expert 1 is empty
+  return ids;
+}
+std::vector<int64_t> many() { return random_choices(37, 11, 3, 5); }
+std::vector<int64_t> all_to_one() { return std::vector<int64_t>(13, 2); }
+
+}  // namespace
+
+template <>
+std::vector<OpCase> cases<GroupedLinear>() {
+  return {linear("one element", 1, 1, 1),
+          linear("primes", 5, 7, 3),
+          linear("past a vector", 37, 67, 41),
+          linear("no rows", 0, 5, 3),
+          grouped("empty groups", 7, 5, 3, {0, 0, 4, 4, 7}),
+          grouped("one group has all", 13, 7, 5, {0, 0, 13, 13}),
+          grouped("spare rows", 11, 5, 7, {0, 3, 3, 8}),
+          grouped("no rows in any group", 4, 3, 5, {0, 0, 0}),
+          grouped("grouped past a vector", 61, 37, 35, {0, 1, 30, 30, 59})};
+}
+
+template <>
+std::vector<OpCase> cases<ExpertActivation>() {
+  using enum kernels::Activation;
+  return {activation("swiglu of one", kSwiGlu, 1, 1, absent()),
+          activation("swiglu", kSwiGlu, 5, 7, absent()),
+          activation("swiglu past a vector", kSwiGlu, 37, 67, absent()),
+          activation("swiglu with spare rows", kSwiGlu, 9, 5, i64({0, 2, 2, 6})),
+          activation("swiglu without rows", kSwiGlu, 0, 5, absent()),
+          activation("gelu of one", kGelu, 1, 1, absent()),
+          activation("gelu", kGelu, 5, 7, absent()),
+          activation("gelu past a vector", kGelu, 37, 67, absent()),
+          activation("gelu with spare rows", kGelu, 9, 5, i64({0, 6, 6})),
+          activation("gelu of unused experts", kGelu, 3, 5, i64({0, 0}))};
+}
+
+template <>
+std::vector<OpCase> cases<PlanRows>() {
+  using enum kernels::DropPolicy;
+  return {plan_case("one token", kOne, {0}, -1, kByScore),
+          plan_case("dropless", kMany, many(), -1, kByScore),
+          plan_case("empty expert", kFew, few(), -1, kByPosition),
+          plan_case("drop by score", kFew, few(), 2, kByScore),
+          plan_case("drop by position", kFew, few(), 2, kByPosition),
+          plan_case("drop many by score", kMany, many(), 7, kByScore),
+          plan_case("all to one expert", {13, 4, 1}, all_to_one(), 5, kByScore),
+          plan_case("nothing kept", kFew, few(), 0, kByPosition),
+          plan_case("no tokens", kNone, {}, -1, kByScore)};
+}
+
+template <>
+std::vector<OpCase> cases<GatherRows>() {
+  return {gather("one token", kOne, 1, {0}),
+          gather("empty expert", kFew, 7, few()),
+          gather("dropped slots", kFew, 7, few(), 2),
+          gather("past a vector", kMany, 67, many()),
+          gather("all to one expert", {13, 4, 1}, 5, all_to_one()),
+          gather("nothing kept", kFew, 3, few(), 0),
+          gather("no tokens", kNone, 5, {})};
+}
+
+template <>
+std::vector<OpCase> cases<CombineRows>() {
+  return {combine("one token", kOne, 1, {0}, false),
+          combine("empty expert", kFew, 7, few(), false),
+          combine("on a base", kFew, 7, few(), true),
+          combine("dropped slots", kFew, 7, few(), true, 2),
+          combine("past a vector", kMany, 67, many(), true),
+          combine("all to one expert", {13, 4, 1}, 5, all_to_one(), false, 5),
+          combine("nothing kept", kFew, 3, few(), true, 0),
+          combine("no tokens", kNone, 5, {}, false)};
+}
+
+}  // namespace cadre::autograd::testing
