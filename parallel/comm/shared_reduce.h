@@ -5,7 +5,7 @@
 // into its slot of shared memory, (2) once all have done so, sums its own part in rank order, straight from the others'
 // slots, into its buffer and its slot, and (3) once all have summed, copies the others' parts out. Step 1 runs ahead as
 // far as there are slots, mostly within the call that starts the reduction, so that two polls at any later time
-// complete it. Against MPI_Iallreduce this is about 3x the bandwidth (Open MPI 4.1, two ranks, docs/performance.md).
+// complete it.
 
 #include <cstddef>
 #include <memory>

@@ -1,0 +1,146 @@
+// Whole-model finite differences in FP64, with the routing held by replay.
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <functional>
+
+#include "core/rng.h"
+#include "tests/model/tiny_model.h"
+
+namespace cadre::model {
+namespace {
+
+using testing::StepResult;
+using testing::TinyModel;
+
+struct Variant {
+  const char* name;
+  std::function<void(NetworkSettings&)> change;
+  bool fractions = false;
+  bool drops = false;
+};
+
+const Variant kVariants[] = {
+    {"base", [](NetworkSettings&) {}},
+    {"untied", [](NetworkSettings& s) { s.model.tie_embeddings = false; }},
+    {"gelu", [](NetworkSettings& s) { s.model.activation = kernels::Activation::kGelu; }},
+    {"plain_heads", [](NetworkSettings& s) { s.model.qk_norm = false; }},
+    {"full_heads", [](NetworkSettings& s) { s.model.num_kv_heads = 4; }},
+    {"dense", [](NetworkSettings& s) { s.moe = MoeSettings{}; }},
+    {"leading_dense_layer",
+     [](NetworkSettings& s) {
+       s.model.num_layers = 3;
+       s.moe.dense_layers = 1;
+     }},
+    {"two_shared_experts", [](NetworkSettings& s) { s.moe.shared_experts = 2; }},
+    {"no_shared_expert", [](NetworkSettings& s) { s.moe.shared_experts = 0; }},
+    {"raw_probabilities", [](NetworkSettings& s) { s.moe.router.renormalise = false; }},
+    {"top_one_of_three",
+     [](NetworkSettings& s) {
+       s.moe.num_experts = 3;
+       s.moe.top_k = 1;
+       s.moe.router.renormalise = false;
+     }},
+    {"balance_by_sequence", [](NetworkSettings& s) { s.moe.balance.scope = BalanceScope::kSequence; }},
+    {"balance_by_global_batch", [](NetworkSettings& s) { s.moe.balance.scope = BalanceScope::kGlobalBatch; }, true},
+    {"drops_by_score", [](NetworkSettings& s) { s.moe.capacity_factor = 0.75; }, false, true},
+    {"drops_by_position",
+     [](NetworkSettings& s) {
+       s.moe.capacity_factor = 0.75;
+       s.moe.drop_policy = kernels::DropPolicy::kByPosition;
+     },
+     false, true},
+};
+
+class ModelGradients : public ::testing::TestWithParam<Variant> {
+ protected:
+  static NetworkSettings settings() {
+    NetworkSettings settings = testing::tiny_settings();
+    GetParam().change(settings);
+    return settings;
+  }
+
+  std::vector<Tensor> fractions() {
+    std::vector<Tensor> all;
+    for (int64_t layer = 0; layer < model_.transformer->moe_layers(); ++layer) {
+      Tensor part = Tensor::empty(model_.allocator, Dtype::kF64, {4});
+      for (int64_t e = 0; e < 4; ++e) part.data<double>()[e] = double((e + layer) % 4 + 1) / 10;
+      all.push_back(part);
+    }
+    return all;
+  }
+
+  // The loss with `step` times `direction` added to the values from `offset`.
+  double loss_at(int64_t offset, const std::vector<double>& direction, double step) {
+    std::vector<double> before;
+    for (size_t i = 0; i < direction.size(); ++i) {
+      const int64_t at = offset + static_cast<int64_t>(i);
+      before.push_back(model_.value(at));
+      model_.set_value(at, before.back() + step * direction[i]);
+    }
+    const double loss = model_.step(&first_.trace, given_, false).total();
+    for (size_t i = 0; i < direction.size(); ++i) model_.set_value(offset + static_cast<int64_t>(i), before[i]);
+    return loss;
+  }
+
+  // A random direction that leans towards the gradient, so that its slope is not small by chance.
+  static std::vector<double> direction_near(const std::vector<double>& gradient, double norm) {
+    Rng rng(31, RngPurpose::kTest);
+    std::vector<double> direction;
+    double squares = 0;
+    for (const double g : gradient) {
+      direction.push_back(rng.normal() / std::sqrt(double(gradient.size())) + g / norm);
+      squares += direction.back() * direction.back();
+    }
+    for (double& d : direction) d /= std::sqrt(squares);
+    return direction;
+  }
+
+  void expect_slope(const std::string& name, int64_t offset, int64_t count) {
+    const auto begin = first_.gradients.begin() + offset;
+    const std::vector<double> gradient(begin, begin + count);
+    double squares = 0, got = 0;
+    for (const double g : gradient) squares += g * g;
+    const double norm = std::sqrt(squares);
+    ASSERT_GT(norm, 1e-6) << name << " has no gradient";
+    const std::vector<double> direction = direction_near(gradient, norm);
+    for (size_t i = 0; i < gradient.size(); ++i) got += gradient[i] * direction[i];
+    constexpr double kStep = 1e-5;
+    const double wanted = (loss_at(offset, direction, kStep) - loss_at(offset, direction, -kStep)) / (2 * kStep);
+    EXPECT_NEAR(got, wanted, 1e-6 * norm + 5e-9) << name;
+  }
+
+  TinyModel model_{settings()};
+  std::vector<Tensor> fractions_ = GetParam().fractions ? fractions() : std::vector<Tensor>{};
+  const std::vector<Tensor>* given_ = GetParam().fractions ? &fractions_ : nullptr;
+  StepResult first_ = model_.step(nullptr, given_);
+};
+
+TEST_P(ModelGradients, MatchFiniteDifferencesOfTheTotalLoss) {
+  for (const auto& parameter : model_.store.parameters()) {
+    for (const autograd::Segment& segment : parameter->segments) {
+      expect_slope(segment.name, parameter->offset + segment.offset, segment.count());
+    }
+  }
+  expect_slope("all parameters", 0, model_.store.elements());
+}
+
+TEST_P(ModelGradients, ReplayedRoutingChangesNoBit) {
+  const StepResult again = model_.step(&first_.trace, given_);
+  EXPECT_EQ(again.total(), first_.total());
+  EXPECT_EQ(again.gradients, first_.gradients);
+}
+
+TEST_P(ModelGradients, SlotsAreDroppedOnlyUnderCapacity) {
+  for (const RoutingResult& routing : first_.routing) {
+    const int64_t experts = routing.offsets.elements() - 1, rows = routing.offsets.data<int64_t>()[experts];
+    EXPECT_EQ(rows < routing.ids.elements(), GetParam().drops);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Variants, ModelGradients, ::testing::ValuesIn(kVariants),
+                         [](const auto& test) { return std::string(test.param.name); });
+
+}  // namespace
+}  // namespace cadre::model
