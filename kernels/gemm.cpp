@@ -49,11 +49,12 @@ const int64_t* row_bounds(std::string_view op, TensorView offsets, int64_t group
   return bounds;
 }
 
-// Walks blocks of equal panels in order and hands each worker its share of the total cost: a panel belongs to the worker
-// in whose share it begins. The cuts depend on the costs alone.
+// Walks blocks of equal panels in order and hands each worker its share of the total cost: a panel belongs to the
+// worker in whose share it begins. The cuts depend on the costs alone.
 class Share {
  public:
-  Share(int64_t total, int worker, int workers) : begin_(total * worker / workers), end_(total * (worker + 1) / workers) {}
+  Share(int64_t total, int worker, int workers)
+      : begin_(total * worker / workers), end_(total * (worker + 1) / workers) {}
 
   // The part of the next `panels` panels, `cost` each, that is this worker's.
   Range take(int64_t panels, int64_t cost) {
@@ -270,8 +271,7 @@ void grouped_weight_gradient(const Exec& exec, TensorView dy, TensorView x, Tens
       CADRE_SIMD_SELECT(exec.isa, kGemmTable), dy, x, bounds, groups, dy.cols(), dw, write == Write::kAccumulate};
   const size_t scratch_bytes = static_cast<size_t>(product.table.weight_gradient_scratch) * sizeof(float);
   exec.threads.run([&](int worker) {
-    product.run_share(worker, exec.threads.size(),
-                      static_cast<float*>(exec.threads.scratch(worker, scratch_bytes)));
+    product.run_share(worker, exec.threads.size(), static_cast<float*>(exec.threads.scratch(worker, scratch_bytes)));
   });
 }
 

@@ -146,9 +146,8 @@ void squared_norms(const Exec& exec, std::span<const FlatRange> ranges, TensorVi
       for (int64_t block = std::max(begin, first); block < std::min(end, first + count); ++block) {
         const int64_t offset = (block - first) * kNormBlock;
         const int64_t length = std::min(kNormBlock, range.count - offset);
-        sums[block] = x.dtype == Dtype::kF64
-                          ? reference::sum_of_squares(x.as<double>() + range.offset + offset, length)
-                          : table.sum_of_squares(x.as<float>() + range.offset + offset, length);
+        sums[block] = x.dtype == Dtype::kF64 ? reference::sum_of_squares(x.as<double>() + range.offset + offset, length)
+                                             : table.sum_of_squares(x.as<float>() + range.offset + offset, length);
       }
       first += count;
       if (first >= end) return;

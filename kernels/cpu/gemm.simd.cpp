@@ -6,10 +6,7 @@ namespace cadre::cpu::CADRE_ISA {
 namespace {
 
 // The block's rows of A stay in less than half of a 1-MB L2 cache while every panel passes.
-#ifndef ABF
-#define ABF 98304
-#endif
-constexpr int64_t kBlockFloats = ABF;
+constexpr int64_t kBlockFloats = 96 * 1024;
 constexpr int64_t kLeastTiles = 5;
 constexpr int64_t kMostTiles = 40;
 
@@ -48,8 +45,14 @@ void multiply(const MultiplyArguments& arguments) {
   for (int64_t panel = arguments.panel_begin; panel < arguments.panel_end; ++panel) {
     const int64_t column = panel * kPanelWidth;
     const int64_t rest = arguments.n - column;
-    Tile tile{a, a_stride, arguments.panels + column * arguments.k, arguments.k, arguments.out + column,
-              arguments.out_stride, rest < kPanelWidth ? rest : kPanelWidth, arguments.accumulate};
+    Tile tile{a,
+              a_stride,
+              arguments.panels + column * arguments.k,
+              arguments.k,
+              arguments.out + column,
+              arguments.out_stride,
+              rest < kPanelWidth ? rest : kPanelWidth,
+              arguments.accumulate};
     for (int64_t i = 0; i < split.count(); ++i) {
       const int64_t height = split.height(i);
       // The first tile brings the panel from afar; the others find it in the cache.

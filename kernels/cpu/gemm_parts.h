@@ -10,20 +10,11 @@ void pack_as_stored(const PackArguments& arguments);
 void pack_transposed(const PackArguments& arguments);
 void weight_gradient(const WeightGradientArguments& arguments);
 
-// The weight gradient contracts over rows in passes of at most kGradientRows: a packed panel of x and a packed tile of dy
-// then fit the L1 cache, a chunk of panels and a band of tiles the L2 cache.
-#ifndef KC
-#define KC 256
-#endif
-#ifndef CH
-#define CH 128
-#endif
-#ifndef BD
-#define BD 32
-#endif
-inline constexpr int64_t kGradientRows = KC;
-inline constexpr int64_t kChunkFloats = CH * 1024;
-inline constexpr int64_t kBandFloats = BD * 1024;
+// The weight gradient contracts over rows in passes of at most kGradientRows: a packed panel of x and a packed tile of
+// dy then fit the L1 cache, a chunk of panels and a band of tiles the L2 cache.
+inline constexpr int64_t kGradientRows = 256;
+inline constexpr int64_t kChunkFloats = 128 * 1024;
+inline constexpr int64_t kBandFloats = 32 * 1024;
 // Each panel and each tile is followed by one vector, lest equal lines of all of them fall into one cache set.
 inline constexpr int64_t kGap = 16;
 inline constexpr int64_t kPanelScratch = kChunkFloats + kGap * (kChunkFloats / kPanelWidth);

@@ -1,7 +1,7 @@
 #pragma once
-// The inner tile of every f32 product: up to kTileRows rows x two vectors of accumulators held in registers, one pass over
-// the contraction. B comes as [k][kPanelWidth]; A either as rows (broadcast from a[i * stride + p], the forward) or as
-// columns (a[p * kColumnStride + i], packed, the weight gradient).
+// The inner tile of every f32 product: up to kTileRows rows x two vectors of accumulators held in registers, one pass
+// over the contraction. B comes as [k][kPanelWidth]; A either as rows (broadcast from a[i * stride + p], the forward)
+// or as columns (a[p * kColumnStride + i], packed, the weight gradient).
 
 #include "kernels/cpu/vector.h"
 
@@ -33,14 +33,8 @@ struct Tile {
 
 enum class Layout { kRows, kColumns };
 
-// How far ahead the streamed operand is fetched, in floats.
-#ifndef CLOC
-#define CLOC 3
-#endif
-#ifndef PFA
-#define PFA 2048
-#endif
-inline constexpr int64_t kPrefetchAhead = PFA;
+// How far ahead the streamed operand is fetched, in floats: 64 steps of 8 cycles outlast a memory access.
+inline constexpr int64_t kPrefetchAhead = 2048;
 
 template <int kRows, Layout kLayout, bool kPrefetch>
 CADRE_INLINE void multiply_chain(const Tile& tile, Vec (&sums)[kRows][2]) {
@@ -76,12 +70,14 @@ void multiply_tile(const Tile& tile) {
   const bool whole = tile.columns == kPanelWidth;
   const int64_t first = tile.columns < kWidth ? tile.columns : kWidth;
   const int64_t second = tile.columns - first;
-  // The chain hides the misses of the stores that end it.
+  // The chain hides the misses of the stores that end it. Beside unpacked rows of A the output goes to the L2 cache
+  // only: its rows, too, may lie a power of two apart and would drive each other out of the L1 sets.
+  constexpr int kLocality = kLayout == Layout::kRows ? 2 : 3;
 #pragma GCC unroll 16
   for (int i = 0; i < kRows; ++i) {
     const float* row = tile.out + i * tile.out_stride;
-    __builtin_prefetch(row, 1, CLOC);
-    if constexpr (kPanelWidth * 4 > 64) __builtin_prefetch(row + kWidth, 1, CLOC);
+    __builtin_prefetch(row, 1, kLocality);
+    if constexpr (kPanelWidth * 4 > 64) __builtin_prefetch(row + kWidth, 1, kLocality);
   }
   if (!tile.accumulate) {
 #pragma GCC unroll 16

@@ -1,8 +1,8 @@
 #include "kernels/cpu/gemm_parts.h"
 
-// dw = dy^T x is cut three ways: passes over rows of the batch, chunks of columns (x packed into panels that stay in the L2
-// cache), bands of dw rows (dy packed into tiles). While one band is multiplied the next one is packed, a few rows at each
-// tile, so that the misses on dy, whose rows lie a page apart, hide behind arithmetic.
+// dw = dy^T x is cut three ways: passes over rows of the batch, chunks of columns (x packed into panels that stay in
+// the L2 cache), bands of dw rows (dy packed into tiles). While one band is multiplied the next one is packed, a few
+// rows at each tile, so that the misses on dy, whose rows lie a page apart, hide behind arithmetic.
 
 namespace cadre::cpu::CADRE_ISA {
 namespace {
@@ -98,9 +98,16 @@ void pack_panels(const Position& position, int64_t x_stride, float* to) {
 class BandPacker {
  public:
   BandPacker(const Position& position, const TileSplit& split, int64_t dy_stride, float* to, int64_t steps)
-      : split_(&split), first_(position.first_tile()), last_(position.last_tile()), row_(position.dy()),
-        stride_(dy_stride), to_(to), tile_elements_(position.tile_elements()), left_(position.rows()),
-        each_((position.rows() + steps - 1) / steps), width_(split.begin(last_) - split.begin(first_)),
+      : split_(&split),
+        first_(position.first_tile()),
+        last_(position.last_tile()),
+        row_(position.dy()),
+        stride_(dy_stride),
+        to_(to),
+        tile_elements_(position.tile_elements()),
+        left_(position.rows()),
+        each_((position.rows() + steps - 1) / steps),
+        width_(split.begin(last_) - split.begin(first_)),
         strip_(split.begin(split.count()) - split.begin(first_)) {}
 
   void step() {
@@ -155,9 +162,14 @@ void multiply_band(const Position& position, const TileSplit& split, const TileP
                    const float* panels, const float* tiles, BandPacker* packer) {
   for (int64_t panel = 0; panel < position.panels(); ++panel) {
     const int64_t column = panel * kPanelWidth;
-    Tile tile{tiles,     0, panels + panel * position.panel_elements(),
-              position.rows(), position.dw(position.first_tile()) + column,
-              dw_stride, smaller(position.width() - column, kPanelWidth), position.accumulate()};
+    Tile tile{tiles,
+              0,
+              panels + panel * position.panel_elements(),
+              position.rows(),
+              position.dw(position.first_tile()) + column,
+              dw_stride,
+              smaller(position.width() - column, kPanelWidth),
+              position.accumulate()};
     for (int64_t i = position.first_tile(); i < position.last_tile(); ++i) {
       if (packer != nullptr) packer->step();
       functions.of(split.height(i))(tile);

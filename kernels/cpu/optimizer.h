@@ -1,6 +1,6 @@
 #pragma once
-// Serial pieces of the f32 parameter updates, per instruction set. Elementwise: an element's bits do not depend on where a
-// piece begins.
+// Serial pieces of the f32 parameter updates, per instruction set. Elementwise: an element's bits do not depend on
+// where a piece begins.
 
 #include <cstdint>
 
@@ -21,7 +21,7 @@ struct AdamWPiece {
   float eps;
   float step_size;     // lr / (1 - beta1^step)
   float v_correction;  // 1 / (1 - beta2^step)
-  float decay;  // lr * weight_decay
+  float decay;         // lr * weight_decay
   float gradient_scale;
 };
 

@@ -2,8 +2,8 @@
 // Vectors of floats for kernels/cpu/*.simd.cpp: 16 lanes with AVX-512, 8 with AVX2, 4 elsewhere (SSE2, NEON). Operators
 // + - * / and comparisons are the compiler's (GCC vector extensions). A comparison gives an IntVec mask of 0 and -1.
 //
-// A tail is done with load_partial and store_partial through the same arithmetic, so that an element's bits do not depend
-// on where it stands in a row. Sums over lanes are trees of a fixed shape (per instruction set).
+// A tail is done with load_partial and store_partial through the same arithmetic, so that an element's bits do not
+// depend on where it stands in a row. Sums over lanes are trees of a fixed shape (per instruction set).
 //
 // Accuracy, against a correctly rounded result: exp and sigmoid 2 ulp, log 2 ulp, tanh 3 ulp. exp gives denormals and 0
 // below -87.3, infinity above 88.73; NaN in, NaN out, everywhere.
@@ -106,7 +106,8 @@ CADRE_INLINE void store_partial(float* p, Vec v, int64_t count) {
 #endif
 }
 
-// Bypasses the caches where the machine can; p aligned to the vector. Followed by store_fence() before another thread reads.
+// Bypasses the caches where the machine can; p aligned to the vector. Followed by store_fence() before another thread
+// reads.
 CADRE_INLINE void store_streaming(float* p, Vec v) {
 #if defined(__AVX512F__)
   _mm512_stream_ps(p, reinterpret_cast<__m512>(v));

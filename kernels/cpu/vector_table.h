@@ -14,8 +14,8 @@ struct VectorTable {
   void (*tanh)(const float* x, int64_t count, float* out);
   void (*sigmoid)(const float* x, int64_t count, float* out);
   void (*sqrt)(const float* x, int64_t count, float* out);
-  float (*sum)(const float* x);          // of one vector
-  float (*max_lane)(const float* x);     // of one vector
+  float (*sum)(const float* x);           // of one vector
+  float (*max_lane)(const float* x);      // of one vector
   double (*sum_widened)(const float* x);  // of one vector, through both halves in double
 };
 

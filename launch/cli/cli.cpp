@@ -87,13 +87,13 @@ void add_checkpoint(CLI::App& app, Action& action) {
   auto paths = std::make_shared<std::vector<std::string>>(2);
   CLI::App* checkpoint = app.add_subcommand("checkpoint", "Checkpoints")->require_subcommand(1);
   CLI::App* info = checkpoint->add_subcommand("info", "Tensors, sizes and run state");
-  info->add_option("path", (*paths)[0], "A checkpoint, or a directory of them")->required();
+  info->add_option("path", (*paths)[0], "A checkpoint, or a run (its newest counts)")->required();
   info->callback([&action, paths] { action = [paths] { return command_checkpoint_info((*paths)[0]); }; });
   CLI::App* check = checkpoint->add_subcommand("check", "Verify every file");
-  check->add_option("path", (*paths)[0], "A checkpoint, or a directory of them")->required();
+  check->add_option("path", (*paths)[0], "A checkpoint, or a run (its newest counts)")->required();
   check->callback([&action, paths] { action = [paths] { return command_checkpoint_check((*paths)[0]); }; });
   CLI::App* diff = checkpoint->add_subcommand("diff", "Compare two checkpoints, whatever their layouts");
-  diff->add_option("first", (*paths)[0], "A checkpoint")->required();
+  diff->add_option("first", (*paths)[0], "A checkpoint, or a run")->required();
   diff->add_option("second", (*paths)[1], "Another")->required();
   diff->callback([&action, paths] { action = [paths] { return command_checkpoint_diff((*paths)[0], (*paths)[1]); }; });
 }
@@ -101,7 +101,7 @@ void add_checkpoint(CLI::App& app, Action& action) {
 void add_eval(CLI::App& app, Action& action) {
   auto arguments = std::make_shared<EvalArguments>();
   CLI::App* eval = app.add_subcommand("eval", "Loss, perplexity and bits per byte on held-out tokens");
-  eval->add_option("checkpoint", arguments->checkpoint, "A checkpoint, or a run's directory of them")->required();
+  eval->add_option("checkpoint", arguments->checkpoint, "A checkpoint, or a run (its newest counts)")->required();
   eval->add_option("--data", arguments->data, "Token file")->required();
   eval->add_option("--batch-size", arguments->batch_size, "Windows at a time")->capture_default_str();
   eval->add_option("--stride", arguments->stride, "Tokens that each window scores; 0: the sequence length")
@@ -114,7 +114,7 @@ void add_eval(CLI::App& app, Action& action) {
 void add_generate(CLI::App& app, Action& action) {
   auto arguments = std::make_shared<GenerateArguments>();
   CLI::App* generate = app.add_subcommand("generate", "Continue a prompt");
-  generate->add_option("checkpoint", arguments->checkpoint, "A checkpoint, or a run's directory of them")->required();
+  generate->add_option("checkpoint", arguments->checkpoint, "A checkpoint, or a run (its newest counts)")->required();
   generate->add_option("--prompt", arguments->prompt, "Text to continue");
   generate->add_option("--tokens", arguments->tokens, "Tokens to generate")->capture_default_str();
   generate->add_option("--temperature", arguments->temperature, "0: always the likeliest")->capture_default_str();

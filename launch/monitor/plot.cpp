@@ -144,8 +144,10 @@ std::vector<double> nice_ticks(double low, double high, int wanted) {
   const double multiple = rough / power;
   const double step = power * (multiple <= 1 ? 1 : multiple <= 2 ? 2 : multiple <= 5 ? 5 : 10);
   std::vector<double> ticks;
-  const double first = std::ceil(low / step - 1e-9), last = std::floor(high / step + 1e-9);
-  for (double index = first; index <= last; ++index) ticks.push_back(index == 0 ? 0 : index * step);
+  const double first = std::ceil(low / step - 1e-9);
+  const double count = std::floor(high / step + 1e-9) - first + 1;
+  // Within one rounding error of the greatest doubles there is no telling how many fit.
+  for (int i = 0; i < std::min(count, 4.0 * wanted); ++i) ticks.push_back(first + i == 0 ? 0 : (first + i) * step);
   return ticks;
 }
 

@@ -3,11 +3,10 @@
 //
 //   bench_gemm [--threads N] [--rounds N] [--isa portable|avx2|avx512] [--filter TEXT]
 //
-// Shares are best rate / best burn rate and, in brackets, median / median. Packing is not counted in the products; it has
-// lines of its own.
+// Shares are best rate / best burn rate and, in brackets, median / median. Packing is not counted in the products; it
+// has lines of its own.
 
 #include <fmt/core.h>
-
 #include <time.h>
 
 #include <algorithm>
@@ -64,19 +63,24 @@ class Clock {
 // ---- FP32 peak: independent FMA chains that fill both pipes.
 
 #if defined(CADRE_X86)
-#define CADRE_FMA_CHAINS(reg)                                                                                  \
-  "vfmadd231ps %%" reg "14, %%" reg "15, %%" reg "0\n\tvfmadd231ps %%" reg "14, %%" reg "15, %%" reg "1\n\t"   \
-  "vfmadd231ps %%" reg "14, %%" reg "15, %%" reg "2\n\tvfmadd231ps %%" reg "14, %%" reg "15, %%" reg "3\n\t"   \
-  "vfmadd231ps %%" reg "14, %%" reg "15, %%" reg "4\n\tvfmadd231ps %%" reg "14, %%" reg "15, %%" reg "5\n\t"   \
-  "vfmadd231ps %%" reg "14, %%" reg "15, %%" reg "6\n\tvfmadd231ps %%" reg "14, %%" reg "15, %%" reg "7\n\t"   \
-  "vfmadd231ps %%" reg "14, %%" reg "15, %%" reg "8\n\tvfmadd231ps %%" reg "14, %%" reg "15, %%" reg "9\n\t"   \
+#define CADRE_FMA_CHAINS(reg)                                                                        \
+  "vfmadd231ps %%" reg "14, %%" reg "15, %%" reg "0\n\tvfmadd231ps %%" reg "14, %%" reg "15, %%" reg \
+  "1\n\t"                                                                                            \
+  "vfmadd231ps %%" reg "14, %%" reg "15, %%" reg "2\n\tvfmadd231ps %%" reg "14, %%" reg "15, %%" reg \
+  "3\n\t"                                                                                            \
+  "vfmadd231ps %%" reg "14, %%" reg "15, %%" reg "4\n\tvfmadd231ps %%" reg "14, %%" reg "15, %%" reg \
+  "5\n\t"                                                                                            \
+  "vfmadd231ps %%" reg "14, %%" reg "15, %%" reg "6\n\tvfmadd231ps %%" reg "14, %%" reg "15, %%" reg \
+  "7\n\t"                                                                                            \
+  "vfmadd231ps %%" reg "14, %%" reg "15, %%" reg "8\n\tvfmadd231ps %%" reg "14, %%" reg "15, %%" reg \
+  "9\n\t"                                                                                            \
   "vfmadd231ps %%" reg "14, %%" reg "15, %%" reg "10\n\tvfmadd231ps %%" reg "14, %%" reg "15, %%" reg "11\n\t"
-#define CADRE_BURN(reg, kind)                                                                                   \
+#define CADRE_BURN(reg, kind)                                                                                       \
   __asm__ volatile("vpxor %%xmm14, %%xmm14, %%xmm14\n\tvpxor %%xmm15, %%xmm15, %%xmm15\n\t1:\n\t" CADRE_FMA_CHAINS( \
-                       reg) "dec %0\n\tjnz 1b\n\tvzeroupper"                                                    \
-                   : "+r"(count)                                                                                \
-                   :                                                                                            \
-                   : kind "0", kind "1", kind "2", kind "3", kind "4", kind "5", kind "6", kind "7", kind "8",  \
+                       reg) "dec %0\n\tjnz 1b\n\tvzeroupper"                                                        \
+                   : "+r"(count)                                                                                    \
+                   :                                                                                                \
+                   : kind "0", kind "1", kind "2", kind "3", kind "4", kind "5", kind "6", kind "7", kind "8",      \
                      kind "9", kind "10", kind "11", kind "14", kind "15", "cc")
 // Returns floating-point operations done.
 double burn(Isa isa, int64_t count) {
@@ -202,12 +206,12 @@ struct Case {
 };
 
 const std::vector<Case> kCases = {
-    {"expert m16 up", 8, 16, 512, 1408},    {"expert m16 down", 8, 16, 1408, 512},
-    {"expert m64 up", 8, 64, 512, 1408},    {"expert m64 down", 8, 64, 1408, 512},
-    {"expert m256 up", 8, 256, 512, 1408},  {"expert m256 down", 8, 256, 1408, 512},
+    {"expert m16 up", 8, 16, 512, 1408},      {"expert m16 down", 8, 16, 1408, 512},
+    {"expert m64 up", 8, 64, 512, 1408},      {"expert m64 down", 8, 64, 1408, 512},
+    {"expert m256 up", 8, 256, 512, 1408},    {"expert m256 down", 8, 256, 1408, 512},
     {"peer m512 gate|up", 8, 512, 256, 1024}, {"peer m512 down", 8, 512, 512, 256},
-    {"trunk qkv", 1, 2048, 256, 768},       {"trunk out", 1, 2048, 256, 256},
-    {"head 4096", 1, 2048, 256, 4096},      {"head 256", 1, 2048, 256, 256},
+    {"trunk qkv", 1, 2048, 256, 768},         {"trunk out", 1, 2048, 256, 256},
+    {"head 4096", 1, 2048, 256, 4096},        {"head 256", 1, 2048, 256, 256},
 };
 
 struct Bench {
@@ -282,12 +286,13 @@ struct Bench {
           {false, true, c.tokens, c.outputs, c.inputs, x.data<float>() + in, w, y.data<float>() + out});
       backward_calls.push_back(
           {false, false, c.tokens, c.inputs, c.outputs, dy.data<float>() + out, w, dx.data<float>() + in});
-      weight_calls.push_back({true, false, c.outputs, c.inputs, c.tokens, dy.data<float>() + out,
-                              x.data<float>() + in, dw.data<float>() + matrix});
+      weight_calls.push_back({true, false, c.outputs, c.inputs, c.tokens, dy.data<float>() + out, x.data<float>() + in,
+                              dw.data<float>() + matrix});
     }
     const double work = 2.0 * static_cast<double>(rows * c.inputs * c.outputs);
-    compare(c.name + " forward", work,
-            with_rivals([&] { kernels::grouped_gemm(exec, x, offsets, forward, y, Write::kOverwrite); }, forward_calls));
+    compare(
+        c.name + " forward", work,
+        with_rivals([&] { kernels::grouped_gemm(exec, x, offsets, forward, y, Write::kOverwrite); }, forward_calls));
     compare(c.name + " dx", work,
             with_rivals([&] { kernels::grouped_gemm(exec, dy, offsets, backward, dx, Write::kOverwrite); },
                         backward_calls));
@@ -354,10 +359,12 @@ struct Bench {
     }
     std::vector<double> norms(ranges.size());
     const double one = 4.0 * static_cast<double>(elements);
-    bandwidth("adamw 12.6 M", 7 * one, [&] { kernels::adamw(exec, segments, weights, gradients, m, v); }, copy, 2 * one);
-    bandwidth("sgd 12.6 M", 5 * one, [&] { kernels::sgd(exec, sgd_segments, weights, gradients, m); }, copy, 2 * one);
-    bandwidth("squared norms 12.6 M", one, [&] { kernels::squared_norms(exec, ranges, gradients, norms); }, copy,
-              2 * one);
+    bandwidth(
+        "adamw 12.6 M", 7 * one, [&] { kernels::adamw(exec, segments, weights, gradients, m, v); }, copy, 2 * one);
+    bandwidth(
+        "sgd 12.6 M", 5 * one, [&] { kernels::sgd(exec, sgd_segments, weights, gradients, m); }, copy, 2 * one);
+    bandwidth(
+        "squared norms 12.6 M", one, [&] { kernels::squared_norms(exec, ranges, gradients, norms); }, copy, 2 * one);
   }
 
   std::vector<Tensor> kept{};

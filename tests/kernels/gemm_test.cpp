@@ -239,9 +239,9 @@ TEST_P(GemmTest, RefusesShapesThatDoNotFit) {
   EXPECT_THROW(grouped_gemm(exec, x, offsets({0, 3, 2}), packed, y, Write::kOverwrite), InternalError);
   EXPECT_THROW(grouped_gemm(exec, x, offsets({0, 3, 6}), packed, y, Write::kOverwrite), InternalError);
   EXPECT_THROW(grouped_gemm(exec, x, {}, packed, y, Write::kOverwrite), InternalError);
-  EXPECT_THROW(grouped_weight_gradient(exec, y, x, offsets({0, 2, 5}), random(Dtype::kF32, {2, 3, 4}, 1),
-                                       Write::kOverwrite),
-               InternalError);
+  EXPECT_THROW(
+      grouped_weight_gradient(exec, y, x, offsets({0, 2, 5}), random(Dtype::kF32, {2, 3, 4}, 1), Write::kOverwrite),
+      InternalError);
   EXPECT_THROW(pack_matrix(exec, weights, Operand::kAsStored, random(Dtype::kF32, {3}, 1)), InternalError);
 }
 

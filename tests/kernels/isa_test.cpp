@@ -54,16 +54,34 @@ constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
 double true_sigmoid(double x) { return 1 / (1 + std::exp(-x)); }
 
 TEST_P(VectorTest, FunctionsAreAccurate) {
-  EXPECT_LE(worst_ulp(table().exp, [](double x) { return std::exp(x); }, -87.0f, 88.7f), 2.0);
-  EXPECT_LE(worst_ulp(table().exp, [](double x) { return std::exp(x); }, -103.0f, -87.0f), 2.0);
-  EXPECT_LE(worst_ulp(table().exp, [](double x) { return std::exp(x); }, -1e-3f, 1e-3f), 2.0);
-  EXPECT_LE(worst_ulp(table().log, [](double x) { return std::log(x); }, 1e-3f, 4.0f), 2.0);
-  EXPECT_LE(worst_ulp(table().log, [](double x) { return std::log(x); }, 1.0f, 1e30f), 2.0);
-  EXPECT_LE(worst_ulp(table().log, [](double x) { return std::log(x); }, 1e-42f, 1e-37f), 2.0);
-  EXPECT_LE(worst_ulp(table().tanh, [](double x) { return std::tanh(x); }, -10.0f, 10.0f), 3.0);
-  EXPECT_LE(worst_ulp(table().tanh, [](double x) { return std::tanh(x); }, -0.01f, 0.01f), 3.0);
+  EXPECT_LE(worst_ulp(
+                table().exp, [](double x) { return std::exp(x); }, -87.0f, 88.7f),
+            2.0);
+  EXPECT_LE(worst_ulp(
+                table().exp, [](double x) { return std::exp(x); }, -103.0f, -87.0f),
+            2.0);
+  EXPECT_LE(worst_ulp(
+                table().exp, [](double x) { return std::exp(x); }, -1e-3f, 1e-3f),
+            2.0);
+  EXPECT_LE(worst_ulp(
+                table().log, [](double x) { return std::log(x); }, 1e-3f, 4.0f),
+            2.0);
+  EXPECT_LE(worst_ulp(
+                table().log, [](double x) { return std::log(x); }, 1.0f, 1e30f),
+            2.0);
+  EXPECT_LE(worst_ulp(
+                table().log, [](double x) { return std::log(x); }, 1e-42f, 1e-37f),
+            2.0);
+  EXPECT_LE(worst_ulp(
+                table().tanh, [](double x) { return std::tanh(x); }, -10.0f, 10.0f),
+            3.0);
+  EXPECT_LE(worst_ulp(
+                table().tanh, [](double x) { return std::tanh(x); }, -0.01f, 0.01f),
+            3.0);
   EXPECT_LE(worst_ulp(table().sigmoid, true_sigmoid, -80.0f, 30.0f), 3.0);
-  EXPECT_LE(worst_ulp(table().sqrt, [](double x) { return std::sqrt(x); }, 0.0f, 100.0f), 0.5);
+  EXPECT_LE(worst_ulp(
+                table().sqrt, [](double x) { return std::sqrt(x); }, 0.0f, 100.0f),
+            0.5);
 }
 
 TEST_P(VectorTest, EndsOfTheRangeAndNan) {

@@ -42,8 +42,10 @@ run_program() {
   local launcher=(bash -c 'exec "$0" "--gtest_output=xml:$1.${OMPI_COMM_WORLD_RANK:-0}" "${@:2}"')
   [ -z "${3:-}" ] || launcher=("$CADRE_RUN" -n "$3" "${launcher[@]}")
   mkdir -p "$scratch/work"
-  TMPDIR=$scratch/work timeout -k 10 "${CADRE_TEST_TIMEOUT:-900}" \
-    "${launcher[@]}" "$PWD/$program" "$xml" --gtest_color=no "${arguments[@]}" >"$log" 2>&1
+  {  # the braces keep the shell's own word about a crash out of the way
+    TMPDIR=$scratch/work timeout -k 10 "${CADRE_TEST_TIMEOUT:-900}" \
+      "${launcher[@]}" "$PWD/$program" "$xml" --gtest_color=no "${arguments[@]}" >"$log" 2>&1
+  } 2>/dev/null
   status=$?
   rm -rf "$scratch/work"
   cases=0 cases_failed=0 cases_skipped=0

@@ -4,7 +4,7 @@ source "$(dirname "$0")/rules.sh"
 
 # The code without its comments and string literals, as "file:line:code".
 code() {
-  xargs awk '{
+  xargs -r awk '{
     line = $0
     gsub(/\\"/, "", line); gsub(/"[^"]*"/, "\"\"", line); sub(/\/\/.*/, "", line)
     if (line ~ /\/\*/ && line !~ /\*\//) { sub(/\/\*.*/, "", line); inside = FILENAME }
@@ -28,5 +28,5 @@ code() {
     lines=$(wc -l <"$file")
     ((lines <= 600)) || grep -q 'This file is long because' "$file" || echo "$file:$lines:   <- over 600 lines without a stated reason"
   done
-  sources "${rooms[@]}" | grep '\.h$' | xargs grep -L '^#pragma once' | sed 's/$/:1:   <- a header without #pragma once/'
+  sources "${rooms[@]}" | grep '\.h$' | xargs -r grep -L '^#pragma once' | sed 's/$/:1:   <- a header without #pragma once/'
 } | expect_none "habits that the project does not have"

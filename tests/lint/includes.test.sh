@@ -2,7 +2,7 @@
 # A file includes only its own room or a lower one, and each third-party library stays in its room.
 source "$(dirname "$0")/rules.sh"
 
-sources "${rooms[@]}" | xargs awk '
+sources "${rooms[@]}" | xargs -r awk '
   BEGIN {
     level["core"] = 0; level["kernels"] = 1; level["autograd"] = 2; level["data"] = 2; level["parallel"] = 3; level["model"] = 4
     level["optim"] = 5; level["launch"] = 6
