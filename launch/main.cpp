@@ -1,39 +1,32 @@
 // The `cadre` program: the only place that turns errors into exit codes.
 
-#include <cstdio>
+#include <csignal>
 #include <cstdlib>
-#include <exception>
-#include <new>
-#include <string>
 
-#include "core/error.h"
 #include "launch/cli/cli.h"
+#include "launch/failure.h"
 
 namespace {
 
 // Under mpirun, a rank names itself before anything else is up.
-void report(const char* what) {
+int rank_of_environment() {
   const char* rank = std::getenv("OMPI_COMM_WORLD_RANK");
-  if (rank != nullptr) {
-    std::fprintf(stderr, "cadre: [rank %s] %s\n", rank, what);
-  } else {
-    std::fprintf(stderr, "cadre: %s\n", what);
-  }
+  return rank != nullptr ? std::atoi(rank) : -1;
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
+  // A file at its size limit and a reader that went away are errors of write(), not deaths.
+  std::signal(SIGXFSZ, SIG_IGN);
+  std::signal(SIGPIPE, SIG_IGN);
   try {
     return cadre::launch::run_command_line(argc, argv);
-  } catch (const cadre::Error& error) {
-    report(error.what());
+  } catch (const cadre::launch::ReportedError& error) {
     return static_cast<int>(error.code());
-  } catch (const std::bad_alloc&) {
-    report("out of memory");
-    return static_cast<int>(cadre::ExitCode::kDevice);
-  } catch (const std::exception& error) {
-    report((std::string("internal error: ") + error.what()).c_str());
-    return static_cast<int>(cadre::ExitCode::kInternal);
+  } catch (...) {
+    const cadre::launch::Failure failure = cadre::launch::current_failure();
+    cadre::launch::print_failure(failure.message, rank_of_environment());
+    return static_cast<int>(failure.code);
   }
 }

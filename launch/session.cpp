@@ -1,5 +1,9 @@
 #include "launch/session.h"
 
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <chrono>
 #include <cstdlib>
 #include <thread>
 
@@ -7,6 +11,9 @@
 
 namespace cadre::launch {
 namespace {
+
+// How much later than the first the last rank may throw the error that all of them agreed on.
+constexpr std::chrono::milliseconds kFailureDeadline{1500};
 
 int64_t environment_number(const char* name, int64_t otherwise) {
   const char* text = std::getenv(name);
@@ -45,16 +52,61 @@ parallel::Launcher detect_launcher() {
   return under_mpi ? parallel::Launcher::kMpirun : parallel::Launcher::kNone;
 }
 
-Session::Session(const DeviceSettings& device, Dtype dtype)
+Session::Session()
     : mpi_(detect_launcher()),
       world_(mpi_.world()),
+      failures_(mpi_.world({.deadline = kFailureDeadline, .shared_memory = false})),
       logger_(std::make_unique<Logger>(world_->rank(), world_->size())),
-      allocator_(make_host_allocator()) {
+      allocator_(make_host_allocator()) {}
+
+Session::Session(const DeviceSettings& device, Dtype dtype) : Session() { start(device, dtype); }
+
+void Session::start(const DeviceSettings& device, Dtype dtype) {
   const int threads = static_cast<int>(device.threads.value_or(default_threads()));
   threads_ = std::make_unique<ThreadPool>(threads);
   const kernels::Exec exec{*threads_, choose_isa(device.isa)};
   context_ = std::make_unique<autograd::Context>(autograd::Context{exec, *allocator_, dtype});
   context_->poll = [world = world_.get()] { world->poll(); };
+}
+
+// Why a run ended belongs in its log; a mistyped config or command is no event of a run.
+void Session::tell(const Failure& failure, bool alone) {
+  if (failure.code == ExitCode::kUsage) {
+    print_failure(failure.message, alone ? rank() : -1);
+  } else {
+    logger_->error(failure.message);
+  }
+}
+
+// Empty when not every rank has failed within the deadline: then the others wait for this one, or still compute.
+std::vector<std::string> Session::failures_of_all(const Failure& failure) {
+  try {
+    return failures_->gather_text(fmt::format("{} {}", static_cast<int>(failure.code), failure.message), {"failures"});
+  } catch (const CommunicationError&) {
+    return {};
+  }
+}
+
+void Session::fail(const Failure& failure) {
+  const std::vector<std::string> all = failures_of_all(failure);
+  if (all.empty()) {
+    tell(failure, true);
+    failures_->abort(static_cast<int>(failure.code));
+  }
+  const auto mine = all.begin() + rank();
+  const bool agreed = std::all_of(all.begin(), all.end(), [&](const std::string& text) { return text == *mine; });
+  if (std::find(all.begin(), mine, *mine) == mine) tell(failure, !agreed);
+  // mpirun kills the other ranks as soon as one has ended, so nobody ends before all have printed.
+  failures_of_all(failure);
+  if (agreed) throw ReportedError(failure.code, failure.message);
+  // A collective that failed is a consequence where another rank knows of a cause.
+  ExitCode code = ExitCode::kCommunication;
+  for (const std::string& text : all) {
+    const auto other = static_cast<ExitCode>(std::stoi(text));
+    if (code == ExitCode::kCommunication) code = other;
+  }
+  failures_->abort(static_cast<int>(code));
+  throw ReportedError(code, failure.message);
 }
 
 }  // namespace cadre::launch

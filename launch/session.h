@@ -2,9 +2,12 @@
 // What one rank of the program runs with: communicators, log, memory, threads. Made once by a command and passed down.
 
 #include <memory>
+#include <string>
+#include <vector>
 
 #include "autograd/context.h"
 #include "core/log.h"
+#include "launch/failure.h"
 #include "launch/settings.h"
 #include "parallel/comm/communicator.h"
 #include "parallel/comm/mpi.h"
@@ -13,10 +16,30 @@ namespace cadre::launch {
 
 class Session {
  public:
-  // Starts MPI when mpirun started the process. Throws ConfigError when a setting does not fit the machine.
+  // Starts MPI when mpirun started the process; what computes comes with start().
+  Session();
+  // Both in one.
   Session(const DeviceSettings& device, Dtype dtype);
   Session(const Session&) = delete;
   Session& operator=(const Session&) = delete;
+
+  // Talks to nobody. Throws ConfigError when a setting does not fit the machine.
+  void start(const DeviceSettings& device, Dtype dtype);
+
+  // Returns what body() returns. What it throws ends the run on every rank, with one message for one cause: when all
+  // ranks threw the same, rank 0 prints it and all throw ReportedError; when this rank is alone, or the ranks differ,
+  // it prints its own, and the job is aborted with the code of the cause. What messages under way may still write to
+  // must outlive the call.
+  template <class Body>
+  auto together(Body&& body) {
+    try {
+      return body();
+    } catch (const ReportedError&) {
+      throw;
+    } catch (...) {
+      fail(current_failure());
+    }
+  }
 
   parallel::Communicator& world() { return *world_; }
   Logger& logger() { return *logger_; }
@@ -27,8 +50,13 @@ class Session {
   int threads() const { return threads_->size(); }
 
  private:
+  [[noreturn]] void fail(const Failure& failure);
+  void tell(const Failure& failure, bool alone);
+  std::vector<std::string> failures_of_all(const Failure& failure);
+
   parallel::MpiSession mpi_;
   std::unique_ptr<parallel::Communicator> world_;
+  std::unique_ptr<parallel::Communicator> failures_;  // of its own, since `world_` may be amid a collective
   std::unique_ptr<Logger> logger_;
   std::shared_ptr<Allocator> allocator_;
   std::unique_ptr<ThreadPool> threads_;

@@ -1,21 +1,30 @@
-#include <fmt/core.h>
-
 #include "core/config/config.h"
 #include "core/error.h"
 #include "launch/cli/commands.h"
+#include "launch/signals.h"
 #include "launch/trainer/run.h"
+#include "parallel/comm/agreement.h"
 
 namespace cadre::launch {
 
-// Config errors come before MPI starts: no rank can hang on another one's.
+// The config is read by every rank, and refused by all of them together.
 int command_train(const TrainArguments& arguments) {
-  const config::Document document = config::load<Settings>(arguments.config.path, arguments.config.overrides);
-  const Settings settings = config::parse<Settings>(document);
-  const ResumeRequest resume = parse_resume(arguments.resume);
-  Session session(settings.device, settings.precision.dtype());
-  const RunEnd end = train_run(session, {settings, resume});
-  if (end == RunEnd::kSignal) return static_cast<int>(ExitCode::kStopped);
-  return 0;
+  watch_stop_signals();
+  Session session;
+  try {
+    return session.together([&] {
+      RunRequest request{{}, parse_resume(arguments.resume)};
+      parallel::all_ok_after(session.world(), [&] {
+        request.settings =
+            config::parse<Settings>(config::load<Settings>(arguments.config.path, arguments.config.overrides));
+        session.start(request.settings.device, request.settings.precision.dtype());
+      });
+      const RunEnd end = train_run(session, request);
+      return static_cast<int>(end == RunEnd::kSignal ? ExitCode::kStopped : ExitCode::kOk);
+    });
+  } catch (const ReportedError& error) {
+    return static_cast<int>(error.code());  // with the session intact, so that it ends MPI in order
+  }
 }
 
 }  // namespace cadre::launch

@@ -27,14 +27,18 @@ class Run {
   RunEnd loop();
 
  private:
+  void finish();
   void prepare_directory();
+  void set_earlier_run_aside();
   void resume(const ResumeRequest& request);
   TrainerOptions trainer_options() const;
   CheckpointHeader header();
   std::vector<StateEntry> entries();
-  bool due(int64_t step, RunEnd& end, bool stop, bool& last) const;
   void begin_save();
   void finish_save();
+  void prune_checkpoints();
+  template <class Save>
+  void tolerate(Save&& save);
   void start_observers();
 
   Session& session_;
@@ -45,6 +49,7 @@ class Run {
   std::string config_text_;
   std::string run_id_;
   CheckpointWriter writer_;
+  int64_t saved_step_ = 0;  // of the newest checkpoint that is known to be whole
   std::vector<std::unique_ptr<Observer>> observers_;
 };
 
@@ -78,10 +83,25 @@ void Run::prepare_directory() {
   session_.logger().open_file((directory_ / ("log" + suffix + ".txt")).string());
 }
 
+// A fresh start leaves an earlier run's checkpoints whole, but out of the way: `auto` takes the highest step it finds.
+void Run::set_earlier_run_aside() {
+  if (session_.rank() != 0 || list_steps(checkpoint_directory(run_.settings)).empty()) return;
+  const fs::path now = checkpoint_directory(run_.settings);
+  int number = 0;
+  fs::path aside;
+  do aside = now.string() + ".old-" + std::to_string(number++);
+  while (fs::exists(aside));
+  rename_durably(now, aside);
+  session_.logger().warning("moved the checkpoints of an earlier run to " + aside.string());
+}
+
 void Run::resume(const ResumeRequest& request) {
+  if (request.policy == ResumePolicy::kNever) {
+    parallel::all_ok_after(session_.world(), [&] { set_earlier_run_aside(); });
+  }
   const ResumeChoice choice = choose_checkpoint(checkpoint_directory(run_.settings), request, session_.world());
   for (const std::string& skipped : choice.skipped) {
-    if (session_.rank() == 0) session_.logger().warning("skipped " + skipped);
+    if (session_.rank() == 0) session_.logger().warning(skipped);
   }
   if (!choice.checkpoint) return;
   parallel::all_ok_after(session_.world(), [&] {
@@ -90,6 +110,7 @@ void Run::resume(const ResumeRequest& request) {
     check_same_model(run_.settings, saved.value("config", ""), choice.checkpoint->string());
     state_.restore(reader);
   });
+  saved_step_ = state_.step;
   session_.logger().info(fmt::format("resumed from {} at step {}", choice.checkpoint->string(), state_.step));
 }
 
@@ -142,22 +163,50 @@ void Run::start_observers() {
 }
 
 void Run::begin_save() {
-  if (writer_.busy()) finish_save();
   writer_.begin(header(), entries());
   if (!run_.settings.checkpoint.background) finish_save();
 }
 
 void Run::finish_save() {
   const SaveReport report = writer_.publish();
+  saved_step_ = report.step;
   for (const auto& observer : observers_) {
     observer->on_checkpoint(report.step, report.directory.string(), report.snapshot_seconds + report.publish_seconds);
   }
-  if (session_.rank() != 0) return;
+  if (session_.rank() == 0) prune_checkpoints();
+}
+
+// On rank 0 alone, so nothing may escape: the other ranks go on to the next collective.
+void Run::prune_checkpoints() {
   const CheckpointSettings& settings = run_.settings.checkpoint;
-  for (const std::string& problem :
-       prune(checkpoint_directory(run_.settings), {static_cast<int>(settings.keep), settings.permanent_every})) {
-    session_.logger().warning(problem);
+  try {
+    for (const std::string& problem :
+         prune(checkpoint_directory(run_.settings), {static_cast<int>(settings.keep), settings.permanent_every})) {
+      session_.logger().warning(problem);
+    }
+  } catch (const std::exception& failure) {
+    session_.logger().warning(fmt::format("old checkpoints not deleted: {}", failure.what()));
   }
+}
+
+// The previous checkpoint is intact; a full disk must not end a long run. The last save, in finish(), may.
+template <class Save>
+void Run::tolerate(Save&& save) {
+  try {
+    save();
+  } catch (const CheckpointError& failure) {
+    const LogLevel level = session_.rank() == 0 ? LogLevel::kError : LogLevel::kInfo;  // all ranks have the same error
+    session_.logger().log(level, fmt::format("{}; training goes on", failure.what()));
+  }
+}
+
+void Run::finish() {
+  if (writer_.busy()) tolerate([&] { finish_save(); });
+  if (state_.step != saved_step_) {
+    begin_save();
+    if (writer_.busy()) finish_save();
+  }
+  for (const auto& observer : observers_) observer->on_finish();
 }
 
 RunEnd Run::loop() {
@@ -166,45 +215,35 @@ RunEnd Run::loop() {
   const int64_t last_step = std::min(s.run.steps, s.run.stop_after.value_or(s.run.steps));
   RunEnd end = s.run.steps <= last_step ? RunEnd::kFinished : RunEnd::kStopAfter;
   data::Loader loader(run_.sampler, run_.plan, state_.step, s.data.prefetch);
-  int64_t saved_step = state_.step;
   while (state_.step < last_step) {
     const StepOutcome outcome = trainer.step([&] { return loader.next(); }, {stop_requested(), writer_.locally_done()});
     for (const auto& observer : observers_) observer->on_step(outcome.metrics);
+    const bool due = s.checkpoint.every > 0 && state_.step % s.checkpoint.every == 0 && state_.step < last_step;
+    if (writer_.busy() && (outcome.votes.checkpoint_written || due || !outcome.finite))
+      tolerate([&] { finish_save(); });
     if (!outcome.finite) {
       throw DivergenceError(fmt::format(
           "step {}: {} is not finite; the newest checkpoint is intact; lower optimizer.lr or set optimizer.clip_norm",
           outcome.metrics.step, outcome.non_finite));
     }
-    try {
-      if (writer_.busy() && outcome.votes.checkpoint_written) finish_save();
-      if (s.checkpoint.every > 0 && state_.step % s.checkpoint.every == 0 && state_.step < last_step) {
-        begin_save();
-        saved_step = state_.step;
-      }
-    } catch (const CheckpointError& failure) {
-      // The previous checkpoint is intact; a full disk must not end a long run. The last save, below, may.
-      session_.logger().error(std::string("checkpoint failed, training goes on: ") + failure.what());
-    }
+    if (due) tolerate([&] { begin_save(); });
     if (outcome.votes.stop) {
       end = RunEnd::kSignal;
       break;
     }
   }
-  if (writer_.busy()) finish_save();
-  if (state_.step != saved_step || end == RunEnd::kSignal) {
-    begin_save();
-    if (writer_.busy()) finish_save();
-  }
-  for (const auto& observer : observers_) observer->on_finish();
+  finish();
   return end;
 }
 
 }  // namespace
 
 RunEnd train_run(Session& session, const RunRequest& request) {
-  watch_stop_signals();
-  Run run(session, request);
-  return run.loop();
+  std::unique_ptr<Run> run;
+  return session.together([&] {
+    run = std::make_unique<Run>(session, request);
+    return run->loop();
+  });
 }
 
 }  // namespace cadre::launch

@@ -20,7 +20,8 @@ struct RunRequest {
   CheckpointHooks hooks{};  // for tests
 };
 
-// Collective. Throws typed errors; a non-finite step is a DivergenceError, and the newest checkpoint stays.
+// Collective. Failures end all ranks as Session::together says; a non-finite step is a DivergenceError, and the newest
+// checkpoint stays.
 RunEnd train_run(Session& session, const RunRequest& request);
 
 }  // namespace cadre::launch

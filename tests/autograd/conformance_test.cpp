@@ -80,7 +80,10 @@ std::vector<double> unit_direction(const CaseInput& input) {
   Rng rng(19, RngPurpose::kTest);
   std::vector<double> direction(input.reals.size());
   double squares = 0;
-  for (double& x : direction) squares += (x = rng.normal()) * x;
+  for (double& x : direction) {
+    x = rng.normal();
+    squares += x * x;
+  }
   for (double& x : direction) x /= std::sqrt(squares);
   return direction;
 }

@@ -20,9 +20,9 @@ struct CaseInput {
   Kind kind = Kind::kAbsent;
   Shape shape;
   bool differentiable = false;
-  std::vector<double> reals;      // kReal and kF64 (f64 in every run)
-  std::vector<int64_t> integers;  // kI32 and kI64
-  int64_t live = -1;              // extent of the first axis whose gradient is defined; -1: all
+  std::vector<double> reals{};      // kReal and kF64 (f64 in every run)
+  std::vector<int64_t> integers{};  // kI32 and kI64
+  int64_t live = -1;                // extent of the first axis whose gradient is defined; -1: all
 };
 
 struct OpCase {

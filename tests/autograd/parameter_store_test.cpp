@@ -4,6 +4,7 @@
 
 #include <cmath>
 
+#include "autograd/variable.h"
 #include "core/error.h"
 #include "tests/autograd/poison_allocator.h"
 

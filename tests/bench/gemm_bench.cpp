@@ -3,11 +3,13 @@
 //
 //   bench_gemm [--threads N] [--rounds N] [--isa portable|avx2|avx512] [--filter TEXT]
 //
+// Run it with OMP_WAIT_POLICY=passive: the idle OpenMP threads of a library spin otherwise, on the cores that the next
+// contender needs.
+//
 // Shares are best rate / best burn rate and, in brackets, median / median. Packing is not counted in the products; it
 // has lines of its own.
 
 #include <fmt/core.h>
-#include <time.h>
 
 #include <algorithm>
 #include <cstdio>
@@ -21,6 +23,7 @@
 #include "core/tensor.h"
 #include "kernels/gemm.h"
 #include "kernels/optimizer.h"
+#include "tests/bench/gemm_peak.h"
 #if defined(CADRE_BENCH_DNNL)
 #include <omp.h>
 #include <oneapi/dnnl/dnnl.h>
@@ -45,70 +48,6 @@ struct Options {
   Isa isa = kernels::best_isa();
   std::string filter;
 };
-
-// One thread is timed by its own CPU clock, which does not run while others have the core; more by the wall.
-class Clock {
- public:
-  explicit Clock(int threads) : clock_(threads == 1 ? CLOCK_THREAD_CPUTIME_ID : CLOCK_MONOTONIC) {}
-  double now() const {
-    timespec time{};
-    clock_gettime(clock_, &time);
-    return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
-  }
-
- private:
-  clockid_t clock_;
-};
-
-// ---- FP32 peak: independent FMA chains that fill both pipes.
-
-#if defined(CADRE_X86)
-#define CADRE_FMA_CHAINS(reg)                                                                        \
-  "vfmadd231ps %%" reg "14, %%" reg "15, %%" reg "0\n\tvfmadd231ps %%" reg "14, %%" reg "15, %%" reg \
-  "1\n\t"                                                                                            \
-  "vfmadd231ps %%" reg "14, %%" reg "15, %%" reg "2\n\tvfmadd231ps %%" reg "14, %%" reg "15, %%" reg \
-  "3\n\t"                                                                                            \
-  "vfmadd231ps %%" reg "14, %%" reg "15, %%" reg "4\n\tvfmadd231ps %%" reg "14, %%" reg "15, %%" reg \
-  "5\n\t"                                                                                            \
-  "vfmadd231ps %%" reg "14, %%" reg "15, %%" reg "6\n\tvfmadd231ps %%" reg "14, %%" reg "15, %%" reg \
-  "7\n\t"                                                                                            \
-  "vfmadd231ps %%" reg "14, %%" reg "15, %%" reg "8\n\tvfmadd231ps %%" reg "14, %%" reg "15, %%" reg \
-  "9\n\t"                                                                                            \
-  "vfmadd231ps %%" reg "14, %%" reg "15, %%" reg "10\n\tvfmadd231ps %%" reg "14, %%" reg "15, %%" reg "11\n\t"
-#define CADRE_BURN(reg, kind)                                                                                       \
-  __asm__ volatile("vpxor %%xmm14, %%xmm14, %%xmm14\n\tvpxor %%xmm15, %%xmm15, %%xmm15\n\t1:\n\t" CADRE_FMA_CHAINS( \
-                       reg) "dec %0\n\tjnz 1b\n\tvzeroupper"                                                        \
-                   : "+r"(count)                                                                                    \
-                   :                                                                                                \
-                   : kind "0", kind "1", kind "2", kind "3", kind "4", kind "5", kind "6", kind "7", kind "8",      \
-                     kind "9", kind "10", kind "11", kind "14", kind "15", "cc")
-// Returns floating-point operations done.
-double burn(Isa isa, int64_t count) {
-  const double steps = static_cast<double>(count);
-  if (isa == Isa::kAvx512) {
-    CADRE_BURN("zmm", "xmm");
-    return steps * 12 * 32;
-  }
-  if (kernels::isa_available(Isa::kAvx2)) {
-    CADRE_BURN("ymm", "xmm");
-    return steps * 12 * 16;
-  }
-  return 0;
-}
-#else
-double burn(Isa, int64_t) { return 0; }
-#endif
-
-double peak_rate(Exec& exec, const Clock& clock) {
-  constexpr int64_t kSteps = 60000;
-  double operations = 0;
-  const double begin = clock.now();
-  exec.threads.run([&](int worker) {
-    const double done = burn(exec.isa, kSteps);
-    if (worker == 0) operations = done * exec.threads.size();
-  });
-  return operations / (clock.now() - begin);
-}
 
 // ---- Rates.
 
@@ -244,7 +183,7 @@ struct Bench {
     Samples peak;
     for (const Contender& contender : contenders) contender.call();
     for (int round = 0; round < options.rounds; ++round) {
-      peak.values.push_back(peak_rate(exec, clock));
+      peak.values.push_back(peak_rate(exec));
       for (Contender& contender : contenders) contender.samples.values.push_back(rate_of(clock, contender.call, work));
     }
     fmt::print("{:<28} peak {:5.0f}", name, peak.best() / 1e9);
