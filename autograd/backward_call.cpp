@@ -11,6 +11,14 @@ bool Record::reached() const {
   return std::any_of(out_nodes.begin(), out_nodes.end(), [](const auto& node) { return bool(node->gradient); });
 }
 
+bool Record::can_defer_parameters() const {
+  for (size_t i = 0; i < in_nodes.size(); ++i) {
+    const bool trainable = (op->parameter_inputs() >> i & 1u) != 0 && in_nodes[i] && in_nodes[i]->requires_gradient;
+    if (trainable && in_nodes[i]->parameter == nullptr) return false;
+  }
+  return true;
+}
+
 bool BackwardCall::wants_any(bool parameters) const {
   for (size_t i = 0; i < record_.in_nodes.size(); ++i) {
     const bool is_parameter = (record_.op->parameter_inputs() >> i & 1u) != 0;

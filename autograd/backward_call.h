@@ -18,6 +18,8 @@ struct Record {
 
   // Whether a gradient arrived.
   bool reached() const;
+  // Whether every trainable input is a Parameter, so that no other record waits for its gradient.
+  bool can_defer_parameters() const;
 };
 
 class BackwardCall final : public Backward {

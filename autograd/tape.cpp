@@ -162,17 +162,18 @@ void Tape::backward(std::vector<Seed> seeds, BackwardPart part) {
   parameters_deferred_ = part == BackwardPart::kInputsOnly;
   for (size_t i = records_.size(); i-- > 0;) {
     Record& record = records_[i];
+    const bool deferred = part == BackwardPart::kInputsOnly;
     if (record.reached()) run_part(record, false);
-    if (part == BackwardPart::kInputsOnly) continue;
-    if (record.reached()) run_part(record, true);
-    finish(record);
+    if (record.reached() && !(deferred && record.can_defer_parameters())) run_part(record, true);
+    if (!deferred) finish(record);
   }
 }
 
 void Tape::backward_parameters() {
   for (size_t i = records_.size(); i-- > 0;) {
-    if (records_[i].reached()) run_part(records_[i], true);
-    finish(records_[i]);
+    Record& record = records_[i];
+    if (record.reached() && record.can_defer_parameters()) run_part(record, true);
+    finish(record);
   }
 }
 

@@ -41,7 +41,8 @@ class Tape {
     Variable output;
     Tensor gradient;  // shaped like output; an f64 [1] loss usually takes 1
   };
-  // Runs the backward once. kInputsOnly leaves parameter gradients to backward_parameters(), for zero-bubble schedules.
+  // Runs the backward once. kInputsOnly leaves the gradients of Parameters to backward_parameters(), for zero-bubble
+  // schedules.
   void backward(std::vector<Seed> seeds, BackwardPart part = BackwardPart::kAll);
   void backward_parameters();
   // The gradient 1 for a scalar loss.

@@ -48,6 +48,7 @@ StepReport Optimizer::measure() {
   }
   report.gradient_norm = std::sqrt(total);
   report.finite = std::isfinite(total);
+  if (!report.finite && report.first_non_finite.empty()) report.first_non_finite = "all segments together";
   if (settings_.clip_norm && report.gradient_norm > *settings_.clip_norm) {
     report.clip_factor = *settings_.clip_norm / report.gradient_norm;
   }

@@ -14,7 +14,15 @@ struct Benchmark {
   nlohmann::json (*run)(Session&, const BenchOptions&);
 };
 
-constexpr Benchmark kBenchmarks[] = {{"peer", bench_peer}};
+constexpr Benchmark kBenchmarks[] = {
+    {"peer", bench_peer},
+    {"ops", bench_ops},
+    {"gemm", bench_gemm},
+    {"layer", bench_layer},
+    {"optimizer", bench_optimizer},
+    {"prepare", bench_prepare},
+    {"checkpoint", bench_checkpoint},
+};
 
 }  // namespace
 
@@ -27,7 +35,7 @@ int command_bench(const BenchArguments& arguments) {
   for (const Benchmark& benchmark : kBenchmarks) {
     names += std::string(", ") + benchmark.name;
     if (arguments.what != "all" && arguments.what != benchmark.name) continue;
-    results.push_back(benchmark.run(session, {arguments.seconds, !arguments.json}));
+    results.push_back(benchmark.run(session, {arguments.seconds, !arguments.json, arguments.text}));
   }
   if (results.empty()) throw ConfigError("cadre bench: got '" + arguments.what + "', wanted one of " + names);
   if (arguments.json) std::puts(results.dump(1).c_str());

@@ -129,10 +129,11 @@ void add_generate(CLI::App& app, Action& action) {
 void add_bench(CLI::App& app, Action& action) {
   auto arguments = std::make_shared<BenchArguments>();
   CLI::App* bench = app.add_subcommand("bench", "Measure this machine and the kernels");
-  bench->add_option("what", arguments->what, "peer | gemm | layer | optimizer | prepare | checkpoint | all")
+  bench->add_option("what", arguments->what, "peer | ops | gemm | layer | optimizer | prepare | checkpoint | all")
       ->capture_default_str();
   bench->add_option("--threads", arguments->threads, "0: all cores")->capture_default_str();
   bench->add_option("--seconds", arguments->seconds, "For each measurement")->capture_default_str();
+  bench->add_option("--text", arguments->text, "A text that `prepare` encodes; none: generated words");
   bench->add_flag("--json", arguments->json, "Print one JSON object");
   bench->callback([&action, arguments] { action = [arguments] { return command_bench(*arguments); }; });
 }

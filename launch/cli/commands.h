@@ -83,9 +83,10 @@ struct GenerateArguments {
 int command_generate(const GenerateArguments& arguments);
 
 struct BenchArguments {
-  std::string what = "all";  // peer, gemm, layer, optimizer, prepare, checkpoint, all
+  std::string what = "all";  // peer, ops, gemm, layer, optimizer, prepare, checkpoint, all
   int64_t threads = 0;
   double seconds = 10;
+  std::string text;
   bool json = false;
 };
 int command_bench(const BenchArguments& arguments);

@@ -76,6 +76,7 @@ void cut_metrics(const fs::path& path, int64_t first_step) {
 }
 
 std::vector<LossPoint> read_losses(const fs::path& path) {
+  if (!fs::is_regular_file(path)) throw SinkError(path.string() + ": no such file, or not a regular one");
   std::ifstream file(path);
   if (!file) throw SinkError(path.string() + ": cannot be read");
   std::vector<LossPoint> points;

@@ -33,7 +33,8 @@ struct LossPoint {
   double tokens;  // from the start of the run to the end of this step
   double loss;
 };
-// Lines that are no whole object, or have no finite loss, are passed over. A missing file is a SinkError.
+// Lines that are no whole object, or have no finite loss, are passed over. A missing file is a SinkError, and so is
+// one that is not regular (a device may have no end).
 std::vector<LossPoint> read_losses(const std::filesystem::path& path);
 
 // Appends to DIRECTORY/metrics.jsonl.

@@ -82,6 +82,17 @@ TEST_P(Recompute, ThreadsChangeNoBit) {
   expect_same_bits(run(settings, {}, Dtype::kF32, 2), run(settings, {}, Dtype::kF32, 1));
 }
 
+TEST_P(Recompute, DeferringParameterGradientsChangesNoBit) {
+  NetworkSettings settings = settings_of(GetParam());
+  for (const RecomputeMode mode : {RecomputeMode::kNone, RecomputeMode::kSelective, RecomputeMode::kFull}) {
+    settings.recompute.mode = mode;
+    TinyModel model(settings, Dtype::kF32);
+    const StepResult wanted = model.step();
+    model.part = autograd::BackwardPart::kInputsOnly;
+    expect_same_bits(model.step(), wanted);
+  }
+}
+
 // Choices are held: replayed experts, and drops by position.
 TEST_P(Recompute, F32IsCloseToF64) {
   NetworkSettings settings = settings_of(GetParam());

@@ -124,7 +124,8 @@ StepResult TinyModel::step(const RoutingTrace* replay, const std::vector<Tensor>
   ForwardInputs inputs{.options = training_options(), .replay = replay, .fractions = fractions};
   std::vector<Tape::Seed> seeds = seeds_of(tape, transformer->forward(tape, batch, inputs), result);
   if (backward) {
-    tape.backward(std::move(seeds));
+    tape.backward(std::move(seeds), part);
+    if (part == autograd::BackwardPart::kInputsOnly) tape.backward_parameters();
     store.zero_untouched_gradients();
     result.gradients = elements(store.gradients());
   }

@@ -51,6 +51,7 @@ class TinyModel {
   TokenBatch batch;
   Tensor targets;
   int64_t target_count = 0;
+  autograd::BackwardPart part = autograd::BackwardPart::kAll;
 
  private:
   std::vector<autograd::Tape::Seed> seeds_of(autograd::Tape& tape, TransformerOutput output, StepResult& result);

@@ -91,7 +91,10 @@ TEST_F(MetricsFileTest, ATornLastLineIsDroppedWhereverItWasTorn) {
   run_steps(1, 4);
   const std::string whole = contents(path());
   const size_t last_line = whole.rfind('\n', whole.size() - 2) + 1;
-  for (size_t size = last_line; size < whole.size(); ++size) {
+  std::vector<size_t> sizes = {last_line + 1,    last_line + 8,    last_line + 9,   last_line + 10,
+                               whole.size() - 3, whole.size() - 2, whole.size() - 1};
+  for (size_t size = last_line; size < whole.size(); size += 37) sizes.push_back(size);
+  for (const size_t size : sizes) {
     std::ofstream(path(), std::ios::binary) << whole.substr(0, size);
     run_steps(5, 6);
     ASSERT_EQ(steps(), (std::vector<int64_t>{1, 2, 3, 5, 6})) << "torn at byte " << size - last_line;
@@ -115,6 +118,7 @@ TEST_F(MetricsFileTest, LossesComeWithTheTokensSoFar) {
   EXPECT_EQ(points[3].step, 5);
   EXPECT_EQ(points[3].tokens, 5 * 2048);
   EXPECT_THROW(read_losses(directory_ / "none"), SinkError);
+  EXPECT_THROW(read_losses("/dev/zero"), SinkError) << "has no end";
 }
 
 }  // namespace

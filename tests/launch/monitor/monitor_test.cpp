@@ -63,6 +63,7 @@ TEST_F(MakeObservers, AFullDiskEndsOneSinkWithOneWarning) {
   run({}, [] {});
   EXPECT_EQ(warnings("metrics"), 1) << log();
   EXPECT_EQ(count_of(log(), "metrics.jsonl: No space left on device"), 1) << log();
+  EXPECT_EQ(warnings("loss plot"), 1) << log();
   EXPECT_EQ(warnings("TensorBoard events"), 0) << log();
 }
 

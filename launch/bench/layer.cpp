@@ -1,0 +1,97 @@
+#include <fmt/core.h>
+
+#include <nlohmann/json.hpp>
+
+#include "core/rng.h"
+#include "launch/bench/bench.h"
+#include "launch/bench/peer_case.h"
+#include "launch/bench/timing.h"
+#include "model/feed_forward.h"
+
+namespace cadre::launch {
+namespace {
+
+// One feed-forward layer with its own parameters.
+class Layer {
+ public:
+  Layer(Session& session, const model::NetworkSettings& settings)
+      : context_(session.context()), settings_(settings), ffn_(store_, settings_, 0) {
+    store_.materialise(context_, 1);
+  }
+  Layer(const Layer&) = delete;
+  Layer& operator=(const Layer&) = delete;
+
+  // Forward and backward, parameter gradients included. `updated`: as the first one after an update, which packs the
+  // weights anew.
+  void run(const Tensor& x, bool updated) {
+    if (updated) store_.touch();
+    store_.clear_gradients();
+    autograd::Tape tape(context_);
+    std::vector<model::RoutingResult> routing;
+    model::ForwardOptions options;
+    options.global_tokens = static_cast<double>(x.shape()[0]);
+    std::vector<autograd::Tape::Seed> seeds;
+    autograd::Variable y = ffn_.forward(tape, options, autograd::Variable::leaf(x, true), Tensor(), Tensor(), routing);
+    seeds.push_back({std::move(y), x});
+    for (const model::RoutingResult& layer : routing) {
+      seeds.push_back(tape.seed(layer.balance_loss));
+      seeds.push_back(tape.seed(layer.z_loss));
+    }
+    routing.clear();
+    tape.backward(std::move(seeds));
+  }
+
+ private:
+  const autograd::Context& context_;
+  model::NetworkSettings settings_;
+  autograd::ParameterStore store_;
+  model::FeedForward ffn_;
+};
+
+struct Case {
+  int64_t hidden, ffn, tokens;
+};
+constexpr Case kCases[] = {{256, 512, 2048}, {512, 1408, 2048}, {512, 1408, 8192}};
+
+nlohmann::json measure(Session& session, const BenchOptions& options, const Case& shape) {
+  model::NetworkSettings moe = peer_settings().network(), dense;
+  moe.model.hidden_size = dense.model.hidden_size = shape.hidden;
+  moe.moe.ffn_hidden_size = shape.ffn;
+  dense.model.ffn_hidden_size = moe.moe.top_k * shape.ffn;
+  Layer expert_layer(session, moe), dense_layer(session, dense);
+  Tensor x = Tensor::empty(session.allocator(), Dtype::kF32, {shape.tokens, shape.hidden});
+  Rng rng(1, RngPurpose::kTest);
+  for (int64_t i = 0; i < x.elements(); ++i) x.data<float>()[i] = static_cast<float>(rng.normal());
+  const std::vector<double> seconds =
+      alternate(options.seconds / static_cast<double>(std::size(kCases)),
+                {[&] { expert_layer.run(x, true); }, [&] { dense_layer.run(x, true); },
+                 [&] { expert_layer.run(x, false); }, [&] { dense_layer.run(x, false); }});
+  const double updated = seconds[1] / seconds[0], steady = seconds[3] / seconds[2];
+  if (options.print) {
+    fmt::print("{:>8}{:>8}{:>8}{:>12.2f}{:>12.2f}{:>10.1f}%{:>21.1f}%\n", shape.hidden, shape.ffn, shape.tokens,
+               1e3 * seconds[0], 1e3 * seconds[1], 100 * updated, 100 * steady);
+  }
+  return {{"hidden", shape.hidden},
+          {"ffn", shape.ffn},
+          {"tokens", shape.tokens},
+          {"moe_seconds", seconds[0]},
+          {"dense_seconds", seconds[1]},
+          {"speed_of_dense", updated},
+          {"speed_of_dense_accumulating", steady}};
+}
+
+}  // namespace
+
+nlohmann::json bench_layer(Session& session, const BenchOptions& options) {
+  if (options.print) {
+    fmt::print(
+        "8 experts, top-2, against a dense layer of twice the expert's width; forward and backward\n"
+        "{:>8}{:>8}{:>8}{:>12}{:>12}{:>11}{:>22}\n",
+        "hidden", "ffn", "tokens", "MoE ms", "dense ms", "speed", "weights not updated");
+  }
+  nlohmann::json shapes = nlohmann::json::array();
+  for (const Case& shape : kCases) shapes.push_back(measure(session, options, shape));
+  return {{"case", "layer"}, {"threads", session.threads()}, {"shapes", std::move(shapes)}};
+}
+
+}  // namespace cadre::launch

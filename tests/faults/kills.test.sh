@@ -1,0 +1,41 @@
+#!/usr/bin/env bash
+# Either rank killed at any moment, while every step is checkpointed: the next run always goes on from a valid checkpoint, and the end
+# is that of a run that was never interrupted.
+# Timeout: 600
+set -euo pipefail
+source "$CADRE_SOURCE/tests/faults/fixture.sh"
+make_tokens; make_config
+RANDOM=20
+size=(--set model.hidden_size=32 --set model.num_heads=2 --set model.num_kv_heads=1 --set data.seq_length=32 --set monitor.tensorboard=false)
+steps=(--set run.steps=100000 --set checkpoint.every=1 --set checkpoint.keep=2)
+kills=0 resumed=0
+while ((kills < 20)); do
+  before=$(newest cut)
+  start 2 cut "${size[@]}" "${steps[@]}" --resume "$([ -n "$before" ] && echo must || echo auto)"
+  # From anywhere in the start to some steps in; every third time not before a step was made, so that the run gets on.
+  ((kills % 3)) || until_true "a step" grep -q "checkpoint cut" cut.log
+  sleep "0.$(printf %03d $((RANDOM % 1000)))"
+  victim=$(rank_pid cut $((kills % 2)))
+  if [ -z "$victim" ]; then until_true "rank $((kills % 2))" eval '[ -n "$(rank_pid cut $((kills % 2)))" ]'; victim=$(rank_pid cut $((kills % 2))); fi
+  kill -9 "$victim"
+  kills=$((kills + 1)) died=$SECONDS
+  ends 137 cut
+  ((SECONDS - died <= 10)) || fail "the job took $((SECONDS - died)) s to end"
+  until_true "the other rank's end" no_ranks cut
+  silent_about cut.log skipped
+  if grep -qE '[0-9] error: |\] error: ' cut.log; then fail "an error" cut.log; fi
+  if grep -q "resumed from" cut.log; then
+    resumed=$((resumed + 1))
+    says cut.log "resumed from $before "
+  fi
+done
+valid cut/checkpoints
+last=$(newest cut) last=$((10#${last##*-}))
+echo "$kills kills, $resumed runs resumed, step $last"
+((resumed >= 8 && last >= 10)) || fail "too little was resumed to test anything"
+end=(--set checkpoint.every=0 --set run.steps=100000 --set "run.stop_after=$((last + 3))")
+train 2 cut "${size[@]}" "${end[@]}" --resume must
+train 2 whole "${size[@]}" "${end[@]}"
+name=$(basename "$(newest whole)")
+identical "whole/checkpoints/$name" "cut/checkpoints/$name"
+same_losses whole cut $((last + 3)) 0
