@@ -156,6 +156,7 @@ void Tape::backward(std::vector<Seed> seeds, BackwardPart part) {
     if (!(seed.gradient.shape() == node.shape)) {
       throw InternalError("seed " + seed.gradient.shape().to_string() + " for an output " + node.shape.to_string());
     }
+    if (node.gradient) throw InternalError("two seeds for one output");
     node.gradient = std::move(seed.gradient);
   }
   seeds.clear();

@@ -45,7 +45,7 @@ rm bad.yaml; refused 2 bad.yaml "No such file"
 # Layouts that cannot be.
 layout() { expect 2 bad.log "$CADRE_RUN" -n 2 "$CADRE" train config.yaml --set run.directory=bad "${@:2}"; one_error bad.log "$1"; }
 layout "mpirun -n 3" --set parallel.data_parallel=3
-layout "e.g. 16" --set batch.global_batch_size=15 --set batch.micro_batch_size=15
+layout "e.g. 30" --set batch.global_batch_size=15 --set batch.micro_batch_size=15
 layout "did you mean" --set modle.hidden_size=3
 layout "global_batch_size" --set batch.global_batch_size=2
 expect 2 bad.log "$CADRE_RUN" -n 3 "$CADRE" train config.yaml --set run.directory=bad
