@@ -49,7 +49,7 @@ struct Rate {
 Rate rate_of(const BenchOptions& options, const fs::path& text, const fs::path& output,
              const data::Tokenizer& tokenizer) {
   data::PrepareOptions prepare;
-  prepare.inputs = {{.path = text}};
+  prepare.inputs.emplace_back().path = text;
   prepare.output = output;
   prepare.invalid_utf8 = data::InvalidUtf8::kReplace;
   data::PrepareResult result;
@@ -70,7 +70,7 @@ nlohmann::json bench_prepare(Session&, const BenchOptions& options) {
   if (text.empty()) write_words(text = scratch.path() / "words.txt");
   const Rate bytes = rate_of(options, text, scratch.path() / "bytes", data::ByteTokenizer());
   data::TokenizerTrainOptions train;
-  train.inputs = {{.path = text}};
+  train.inputs.emplace_back().path = text;
   train.vocab_size = kVocabulary;
   const auto tokenizer = data::train_sentencepiece(train);
   const Rate pieces = rate_of(options, text, scratch.path() / "pieces", *tokenizer);
