@@ -1,10 +1,14 @@
 #include "launch/cli/cli.h"
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <functional>
 
+#include "core/config/messages.h"
+#include "core/config/problems.h"
 #include "core/error.h"
 #include "launch/cli/commands.h"
+#include "launch/session.h"
 
 namespace cadre::launch {
 namespace {
@@ -138,6 +142,34 @@ void add_bench(CLI::App& app, Action& action) {
   bench->callback([&action, arguments] { action = [arguments] { return command_bench(*arguments); }; });
 }
 
+// CLI11 would say only that a command is wanted; empty when all is well.
+std::string problem_of_command(const CLI::App& app, int argc, char** argv) {
+  const CLI::App* level = &app;
+  for (int i = 1; i < argc && argv[i][0] != '-'; ++i) {
+    const std::vector<const CLI::App*> commands = level->get_subcommands([](const CLI::App*) { return true; });
+    if (commands.empty()) break;
+    const auto found =
+        std::find_if(commands.begin(), commands.end(), [&](const CLI::App* a) { return a->get_name() == argv[i]; });
+    if (found == commands.end()) {
+      std::vector<std::string> names;
+      for (const CLI::App* command : commands) names.push_back(command->get_name());
+      return "no such command: " + config::in_quotes(argv[i]) + config::suggestion(argv[i], names);
+    }
+    level = *found;
+  }
+  return {};
+}
+
+// Under mpirun all ranks are called alike: one of them says what is wrong.
+int refuse(const std::string& problem) {
+  Session session;
+  try {
+    return session.together([&]() -> int { throw ConfigError(problem); });
+  } catch (const ReportedError& error) {
+    return static_cast<int>(error.code());
+  }
+}
+
 }  // namespace
 
 int run_command_line(int argc, char** argv) {
@@ -153,10 +185,13 @@ int run_command_line(int argc, char** argv) {
   add_checkpoint(app, action);
   add_config(app, action);
   add_bench(app, action);
+  const std::string problem = problem_of_command(app, argc, argv);
+  if (!problem.empty()) return refuse(problem);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& failure) {
-    return app.exit(failure) == 0 ? 0 : static_cast<int>(ExitCode::kUsage);
+    return failure.get_exit_code() == 0 ? app.exit(failure)
+                                        : refuse(config::one_line(failure.what()) + "; see cadre --help");
   }
   return action();
 }

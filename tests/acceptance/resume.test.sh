@@ -1,24 +1,29 @@
 #!/usr/bin/env bash
-# 40 steps in one run, and 20 steps, kill -9 of a rank, and resume to 40, give identical checkpoints; a killed rank ends the job
-# within 10 seconds, and each step is in the metrics exactly once.
+# 40 steps in one run, and 20 steps, kill -9 of either rank in the midst of a step, and resume to 40, give identical checkpoints; a
+# killed rank ends the job within 10 seconds, and each step is in the metrics exactly once.
 # Timeout: 300
 set -euo pipefail
-source "$CADRE_SOURCE/tests/acceptance/fixture.sh"
+source "$CADRE_SOURCE/tests/faults/fixture.sh"
 make_tokens; make_config
-train 2 whole
+slow=(--set batch.global_batch_size=32)  # so that there is time to kill between steps 20 and 40
+train 2 whole "${slow[@]}"
 
-# Slower steps, so that there is time to kill between steps 20 and 40; its losses are those of `whole`.
-"$CADRE_RUN" -n 2 "$CADRE" train config.yaml --set run.directory=cut --set monitor.log_every=1 >cut.log 2>&1 &
-job=$!
-for _ in $(seq 3000); do [ -d cut/checkpoints/step-00000020 ] && break; sleep 0.01; done
-victim=$(pgrep -f -- "run.directory=cut" | while read -r pid; do [ "$(readlink -f "/proc/$pid/exe")" = "$(readlink -f "$CADRE")" ] && echo "$pid"; done | tail -n 1)
-kill -9 "$victim"
-killed=$SECONDS
-if wait $job; then echo "the job went on without its rank"; exit 1; fi
-((SECONDS - killed <= 10)) || { echo "the job took $((SECONDS - killed)) s to end"; exit 1; }
-[ ! -d cut/checkpoints/step-00000040 ] || { echo "killed too late to test anything"; exit 1; }
+for rank in 0 1; do
+  cut=cut$rank
+  start 2 $cut "${slow[@]}"
+  until_true "rank $rank" eval '[ -n "$(rank_pid $cut $rank)" ]'
+  victim=$(rank_pid $cut $rank)
+  until_true "step 20" test -d $cut/checkpoints/step-00000020
+  kill -9 "$victim"
+  killed=$SECONDS
+  ends 137 $cut
+  ((SECONDS - killed <= 10)) || fail "the job took $((SECONDS - killed)) s to end"
+  until_true "the other rank's end" no_ranks $cut
+  [ ! -d $cut/checkpoints/step-00000040 ] || fail "killed too late to test anything"
 
-train 2 cut --resume must
-identical whole/checkpoints/step-00000040 cut/checkpoints/step-00000040
-steps=$(losses cut | awk '{print $1}' | tr '\n' ' ')
-[ "$steps" = "$(seq -s ' ' 40) " ] || { echo "steps in the metrics: $steps"; exit 1; }
+  train 2 $cut "${slow[@]}" --resume must
+  identical whole/checkpoints/step-00000040 $cut/checkpoints/step-00000040
+  steps=$(losses $cut | cut -d ' ' -f 1 | tr '\n' ' ')
+  [ "$steps" = "$(seq -s ' ' 40) " ] || fail "steps in the metrics: $steps"
+  same_losses whole $cut 40 0
+done

@@ -2,6 +2,9 @@
 
 source "$CADRE_SOURCE/tests/acceptance/fixture.sh"
 limit=120  # seconds after which a command counts as hung
+job=""
+# What a script that failed left running; mpirun and its ranks die with launch/run.
+trap '[ -z "$job" ] || pkill -KILL -P "$job" || true' EXIT
 
 fail() { echo "FAILED: $1"; [ -z "${2:-}" ] || tail -n 30 "$2"; exit 1; }
 
@@ -41,8 +44,10 @@ ends() {
   [ "$status" = "$1" ] || fail "the run in $2 ended with status $status, wanted $1" "$2.log"
   no_crash "$2.log"
 }
-# Asks the job to save and end; timeout passes the signal on to launch/run.
-stop() { kill -USR1 "$job"; }
+# The process of launch/run.
+launcher() { pgrep -P "$job" | head -n 1; }
+# Asks the job to save and end.
+stop() { kill -USR1 "$(launcher)"; }
 
 # until_true WHAT COMMAND ...: polls for up to a minute.
 until_true() {
@@ -60,14 +65,14 @@ steps_done() { local last; last=$(tail -n 1 "$1/metrics.jsonl" 2>/dev/null | gre
 rank_pid() {
   local pid
   for pid in $(pgrep -f -- "run.directory=$1( |\$)"); do
-    if [ "$(readlink -f "/proc/$pid/exe")" = "$(readlink -f "$CADRE")" ] &&
-      tr '\0' '\n' <"/proc/$pid/environ" 2>/dev/null | grep -qx "OMPI_COMM_WORLD_RANK=$2"; then echo "$pid"; return; fi
+    if [ "$(readlink "/proc/$pid/exe")" = "$(readlink -f "$CADRE")" ] && [ "/proc/$pid/cwd" -ef . ] &&
+      grep -qzx "OMPI_COMM_WORLD_RANK=$2" "/proc/$pid/environ" 2>/dev/null; then echo "$pid"; return; fi
   done
 }
 no_ranks() { [ -z "$(rank_pid "$1" 0)$(rank_pid "$1" 1)" ]; }
 
 # newest DIRECTORY: the folder of the newest published checkpoint; nothing when there is none.
-newest() { find "$1/checkpoints" -maxdepth 1 -regex '.*/step-[0-9]+' 2>/dev/null | sort | tail -n 1; }
+newest() { { find "$1/checkpoints" -maxdepth 1 -regex ".*/step-[0-9]+" 2>/dev/null || true; } | sort | tail -n 1; }
 valid() { "$CADRE" checkpoint check "$1" >check.log 2>&1 || fail "$1 is not valid" check.log; }
 
 # in_own_mounts SCRIPT: starts the script anew where mounts end with it; goes on without mounts where that is not allowed.

@@ -7,12 +7,10 @@ source "$CADRE_SOURCE/tests/faults/fixture.sh"
 make_tokens; make_config
 steps=(--set run.steps=100000 --set checkpoint.every=50)
 
-# The launcher's process: the timeout's child.
-launcher() { pgrep -P "$job" | head -n 1; }
-to_launcher_USR1() { kill -USR1 "$(launcher)"; }
+to_launcher_USR1() { stop; }
 to_launcher_TERM() { kill -TERM "$(launcher)"; }
 to_rank_TERM() { kill -TERM "$(rank_pid "$1" 1)"; }
-twice() { kill -USR1 "$(launcher)"; sleep 0.05; kill -USR1 "$(launcher)" 2>/dev/null || true; }
+twice() { stop; sleep 0.05; stop 2>/dev/null || true; }
 furthest=0
 for way in to_launcher_USR1 to_launcher_TERM to_rank_TERM twice; do
   start 2 $way "${steps[@]}"
@@ -29,7 +27,7 @@ done
 start 2 early "${steps[@]}"
 until_true "ranks" eval '[ -n "$(rank_pid early 1)" ]'
 sleep 0.1
-kill -USR1 "$(launcher)"
+stop
 ends 143 early
 if [ -n "$(newest early)" ]; then valid early/checkpoints; fi
 
