@@ -8,7 +8,8 @@ limit=20
 # refused RANKS TEXT ...: bad.yaml is refused, and says so, by `train` on that many ranks.
 refused() {
   local ranks=$1; shift
-  if [ "$ranks" = 1 ]; then expect 2 bad.log "$CADRE" train bad.yaml; else expect 2 bad.log "$CADRE_RUN" -n "$ranks" "$CADRE" train bad.yaml; fi
+  if [ "$ranks" = 1 ]; then expect 2 bad.log "$CADRE" train bad.yaml
+  else expect 2 bad.log "$CADRE_RUN" -n "$ranks" "$CADRE" train bad.yaml; fi
   one_error bad.log "$@"
   [ ! -e run ] || fail "a refused config made its directory"
 }
@@ -34,8 +35,11 @@ printf 'run: \xff\xfe\n' >bad.yaml; refused 1 bad.yaml
 head -c 100000 /dev/urandom >bad.yaml; refused 1 bad.yaml
 { printf 'run: '; printf '[%.0s' $(seq 20000); } >bad.yaml; refused 2 bad.yaml
 {
-  echo 'a: &a [x, x, x, x, x, x, x, x, x, x]'
-  for pair in ab bc cd de ef fg gh hi; do p=${pair:0:1} n=${pair:1:1}; echo "$n: &$n [*$p, *$p, *$p, *$p, *$p, *$p, *$p, *$p, *$p, *$p]"; done
+  echo 'a: &a [x, x, x, x, x, x, x, x, x, x]'  # ten times more with each line
+  for pair in ab bc cd de ef fg gh hi; do
+    p=${pair:0:1} n=${pair:1:1}
+    echo "$n: &$n [*$p, *$p, *$p, *$p, *$p, *$p, *$p, *$p, *$p, *$p]"
+  done
 } >bad.yaml; refused 2 bad.yaml
 echo 'include: bad.yaml' >bad.yaml; refused 2 bad.yaml:1 cycle
 echo 'include: other.yaml' >bad.yaml; echo 'include: bad.yaml' >other.yaml; refused 1 other.yaml:1 cycle
@@ -53,8 +57,8 @@ one_error bad.log global_batch_size 3
 [ ! -e bad ] || fail "a refused layout made its directory"
 
 # Unknown options and commands.
-expect 2 bad.log "$CADRE_RUN" -n 2 "$CADRE" train config.yaml --resme auto; says bad.log --resme
-expect 2 bad.log "$CADRE" trian config.yaml; says bad.log trian
+expect 2 bad.log "$CADRE_RUN" -n 2 "$CADRE" train config.yaml --resme auto; one_error bad.log --resme
+expect 2 bad.log "$CADRE_RUN" -n 2 "$CADRE" trian config.yaml; one_error bad.log 'did you mean "train"'
 
 # A config that only one rank cannot read, or that is another one there, is refused by all.
 cat >per_rank <<'SH'

@@ -29,7 +29,8 @@ of_other_step() { cp "$(dirname "$1")/../step-00000005/$(basename "$1")" "$1"; }
 fresh() { rm -rf run; cp -r made run; }
 # resumes FILE WORD: the checkpoint of step 10 is passed over because of FILE; that of step 5 is used.
 resumes() {
-  expect 0 run.log "$CADRE_RUN" -n "$ranks" "$CADRE" train config.yaml --set run.directory=run --set run.steps=10 --set run.stop_after=6 --resume must
+  expect 0 run.log "$CADRE_RUN" -n "$ranks" "$CADRE" train config.yaml --set run.directory=run --set run.steps=10 \
+    --set run.stop_after=6 --resume must
   grep "skipped" run.log | grep -F step-00000010 | grep -qF "$1" || fail "does not say that step 10 was passed over for $1" run.log
   [ "$(grep -c skipped run.log)" = 1 ] || fail "said more than once" run.log
   says run.log "resumed from run/checkpoints/step-00000005"

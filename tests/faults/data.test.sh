@@ -43,7 +43,10 @@ refused 2 bad
 "$CADRE" data prepare two.txt --tokenizer bytes --append-eod true --invalid-utf8 replace --separator '@@@@' -o bad >/dev/null
 for prefetch in 0 4; do
   rm -rf run
-  expect 3 bad.log "$CADRE_RUN" -n 2 "$CADRE" train config.yaml --set "data.train=[bad]" --set data.prefetch=$prefetch --set checkpoint.every=1
+  began=$SECONDS
+  expect 3 bad.log "$CADRE_RUN" -n 2 "$CADRE" train config.yaml --set "data.train=[bad]" --set data.prefetch=$prefetch \
+    --set checkpoint.every=1
+  ((SECONDS - began <= 30)) || fail "took $((SECONDS - began)) s to end"
   one_error bad.log bad.bin 256 "[rank "
   [ -z "$(newest run)" ] || valid run/checkpoints
 done

@@ -59,7 +59,11 @@ until_true() {
   fail "waited a minute for $what"
 }
 has_step() { [ "$(steps_done "$1")" -ge "$2" ]; }
-steps_done() { local last; last=$(tail -n 1 "$1/metrics.jsonl" 2>/dev/null | grep -oE '"step":[0-9]+' || true); echo "${last#*:}" | grep . || echo 0; }
+steps_done() {
+  local last
+  last=$(tail -n 1 "$1/metrics.jsonl" 2>/dev/null | grep -oE '"step":[0-9]+' || true)
+  echo "$((${last#*:} + 0))"
+}
 
 # rank_pid DIRECTORY RANK: the process of that rank of the run in DIRECTORY; nothing when there is none.
 rank_pid() {

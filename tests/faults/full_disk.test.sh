@@ -15,7 +15,8 @@ prlimit --pid "$(rank_pid limited 1)" --fsize=1000:unlimited
 until_true "an error" grep -q "training goes on" limited.log
 kept=$(newest limited)
 valid "$kept"
-grep "training goes on" limited.log | head -n 1 | grep -F "rank 1: " | grep -F ".h5: cannot write" | grep -qF "File too large" || fail "an unclear error" limited.log
+[[ $(grep -m 1 "training goes on" limited.log) == *"rank 1: "*".h5: cannot write"*"File too large"* ]] ||
+  fail "an unclear error" limited.log
 at=$(steps_done limited)
 until_true "more steps" has_step limited $((at + 15))
 prlimit --pid "$(rank_pid limited 1)" --fsize=unlimited

@@ -6,7 +6,7 @@ set -euo pipefail
 source "$CADRE_SOURCE/tests/faults/fixture.sh"
 make_tokens; make_config
 RANDOM=20
-size=(--set model.hidden_size=32 --set model.num_heads=2 --set model.num_kv_heads=1 --set data.seq_length=32 --set monitor.tensorboard=false)
+size=(--set "model={hidden_size: 32, num_layers: 2, num_heads: 2, num_kv_heads: 1, ffn_hidden_size: 48}" --set data.seq_length=32)
 steps=(--set run.steps=100000 --set checkpoint.every=1 --set checkpoint.keep=2)
 kills=0 resumed=0
 while ((kills < 20)); do
@@ -15,8 +15,7 @@ while ((kills < 20)); do
   # From anywhere in the start to some steps in; every third time not before a step was made, so that the run gets on.
   ((kills % 3)) || until_true "a step" grep -q "checkpoint cut" cut.log
   sleep "0.$(printf %03d $((RANDOM % 1000)))"
-  victim=$(rank_pid cut $((kills % 2)))
-  if [ -z "$victim" ]; then until_true "rank $((kills % 2))" eval '[ -n "$(rank_pid cut $((kills % 2)))" ]'; victim=$(rank_pid cut $((kills % 2))); fi
+  until_true "rank $((kills % 2))" eval 'victim=$(rank_pid cut $((kills % 2))) && [ -n "$victim" ]'
   kill -9 "$victim"
   kills=$((kills + 1)) died=$SECONDS
   ends 137 cut

@@ -22,5 +22,6 @@ refused batch global_batch_size 8 16
 refused run seed 3 4
 refused precision compute fp32 fp64
 refused optimizer kind adamw sgd
-expect 0 run.log "$CADRE" train config.yaml --set run.directory=run --set run.steps=6 --set optimizer.lr=1e-3 --set checkpoint.keep=1 --set monitor.log_every=1 --resume must
+expect 0 run.log "$CADRE" train config.yaml --set run.directory=run --set run.steps=6 --set optimizer.lr=1e-3 \
+  --set checkpoint.keep=1 --set monitor.log_every=1 --resume must
 says run.log "resumed from run/checkpoints/step-00000004"

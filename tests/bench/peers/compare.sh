@@ -2,8 +2,7 @@
 # The peer case of docs/performance.md in Cadre and in PyTorch, in alternation, and the ratios of their medians.
 #   tests/bench/peers/compare.sh [--rounds N] [--seconds S] [--threads T] [--python PATH] [--cadre PATH] [-- OPTION...]
 # PATH of --python: an interpreter with PyTorch (Debian: python3-torch). Each OPTION goes to pytorch_moe.py.
-# PEER_PREFIX, e.g. "nice -n -15", goes before both commands; what is already in the environment stays (LD_PRELOAD for
-# an allocator or a BLAS: PEER_PRELOAD, for PyTorch alone).
+# PEER_PREFIX, e.g. "nice -n -15", goes before both commands; PEER_PRELOAD is LD_PRELOAD for PyTorch alone.
 set -euo pipefail
 
 here=$(cd "$(dirname "$(readlink -f "$0")")" && pwd)
@@ -16,7 +15,7 @@ while [ $# -gt 0 ]; do
     --python) python=$2; shift 2 ;;
     --cadre) cadre=$2; shift 2 ;;
     --) shift; script_options=("$@"); break ;;
-    -h | --help) sed -n '2,6s/^# //p' "$0"; exit 0 ;;
+    -h | --help) sed -n '2,5s/^# //p' "$0"; exit 0 ;;
     *) echo "compare.sh: unknown argument '$1'; see --help" >&2; exit 2 ;;
   esac
 done
@@ -27,7 +26,7 @@ done
 read -ra prefix <<<"${PEER_PREFIX:-}"
 run_cadre() { "${prefix[@]}" "$cadre" bench peer --json --threads "$threads" --seconds "$seconds"; }
 run_pytorch() {
-  "${prefix[@]}" env OMP_NUM_THREADS="$threads" OPENBLAS_CORETYPE="${OPENBLAS_CORETYPE:-$(core_type)}" \
+  "${prefix[@]}" env OMP_NUM_THREADS="$threads" OPENBLAS_CORETYPE="$(core_type)" \
     MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=100000000000 MALLOC_TOP_PAD_=67108864 LD_PRELOAD="${PEER_PRELOAD:-}" \
     "$python" "$here/pytorch_moe.py" --threads "$threads" --seconds "$seconds" "${script_options[@]}"
 }
