@@ -82,7 +82,10 @@ class Op {
   virtual uint32_t accumulates() const { return 0; }
   // Bit i: output i can receive a gradient (others are integers, statistics or saved for backward).
   virtual uint32_t differentiable_outputs() const { return 1; }
+  // Of the forward.
   virtual Cost cost(std::span<const TensorSpec> in, std::span<const TensorSpec> out) const;
+  // FLOPs of backward_inputs, as a multiple of the forward's.
+  virtual double input_gradient_work() const { return 1; }
 
  protected:
   [[noreturn]] void reject(std::span<const TensorSpec> in, const char* wanted) const;

@@ -36,7 +36,8 @@ class Timed {
   void report() {
     const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start_;
     const Cost cost = record_.op->cost(specs_of(record_.in_nodes), specs_of(record_.out_nodes));
-    context_.profiler->add(record_.op->name(), phase_, elapsed.count(), cost.flops, cost.bytes);
+    const double work = phase_ == Phase::kInputGradients ? record_.op->input_gradient_work() : 1;
+    context_.profiler->add(record_.op->name(), phase_, elapsed.count(), work * cost.flops, cost.bytes);
   }
   const Context& context_;
   const Record& record_;

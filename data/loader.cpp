@@ -17,7 +17,7 @@ void BatchPlan::check() const {
   if (global_batch_size > 0 && micro_batch_size > 0 && data_ranks > 0 && global_batch_size % unit == 0) return;
   const int64_t nearest = unit > 0 ? std::max<int64_t>(1, (global_batch_size + unit / 2) / unit) * unit : 1;
   throw ConfigError(
-      fmt::format("global_batch_size: got {}; wanted a multiple of micro_batch_size {} x {} data-parallel "
+      fmt::format("batch.global_batch_size: got {}; wanted a multiple of micro_batch_size {} x {} data-parallel "
                   "ranks, e.g. {}",
                   global_batch_size, micro_batch_size, data_ranks, nearest));
 }

@@ -83,7 +83,7 @@ run_script() {
   [[ $name == *"$filter"* ]] || return 0
   limit=$(sed -n 's/^# Timeout: *\([0-9]*\).*/\1/p' "$script" | head -n 1)
   mkdir -p "$scratch/work"
-  (cd "$scratch/work" && TMP=$PWD TMPDIR=$PWD exec timeout -k 10 "${limit:-300}" bash "$CADRE_SOURCE/$script") >"$log" 2>&1
+  (cd "$scratch/work" && TMP=$PWD TMPDIR=$PWD exec timeout -k 10 "${limit:-300}" bash "$CADRE_SOURCE/$script") </dev/null >"$log" 2>&1
   status=$?
   rm -rf "$scratch/work"
   case $status in
