@@ -1,10 +1,18 @@
 #include "autograd/parameter.h"
 
+#include <cstring>
+
 namespace cadre::autograd {
 
 TensorView as_groups(TensorView weights) {
   if (weights.shape.rank() == 2) weights.shape = Shape{1, weights.shape[0], weights.shape[1]};
   return weights;
+}
+
+void Parameter::zero_gradient_if_empty() {
+  if (!gradient_empty) return;
+  std::memset(gradient.raw(), 0, gradient.bytes());
+  gradient_empty = false;
 }
 
 const kernels::PackedMatrix& Parameter::packed(const Context& context, kernels::Operand operand) {

@@ -33,6 +33,9 @@ struct Parameter {
   Tensor gradient;
   bool gradient_empty = true;  // the next contribution overwrites instead of adding
 
+  // A gradient that nothing reached is zero.
+  void zero_gradient_if_empty();
+
   // Weights rearranged for matrix products, rebuilt on first use after touch(). shape is [groups, r, c] or [r, c].
   const kernels::PackedMatrix& packed(const Context& context, kernels::Operand operand);
   // The value changed: packed forms are stale.

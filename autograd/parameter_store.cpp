@@ -1,7 +1,5 @@
 #include "autograd/parameter_store.h"
 
-#include <cstring>
-
 #include "core/error.h"
 #include "core/rng.h"
 
@@ -80,11 +78,7 @@ void ParameterStore::clear_gradients() {
 }
 
 void ParameterStore::zero_untouched_gradients() {
-  for (const auto& parameter : parameters_) {
-    if (!parameter->gradient_empty) continue;
-    std::memset(parameter->gradient.raw(), 0, parameter->gradient.bytes());
-    parameter->gradient_empty = false;
-  }
+  for (const auto& parameter : parameters_) parameter->zero_gradient_if_empty();
 }
 
 void ParameterStore::touch() {

@@ -1,5 +1,5 @@
 #pragma once
-// Typed errors. Libraries throw them; only `main` turns them into an exit code.
+// Typed errors. Libraries throw them; only launch/ turns them into an exit code.
 //
 // A message is one line and names what the reader can act on: rank, file or key; what was got; what was wanted; the
 // nearest valid choice.

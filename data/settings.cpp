@@ -34,7 +34,6 @@ void Schema<DataSettings>::fields(Fields<DataSettings>& f) {
   f.about("What is trained and validated on.");
   f.add("tokenizer", &DataSettings::tokenizer, "How text becomes tokens");
   f.add("train", &DataSettings::train, "Token files to train on");
-  f.add("validation", &DataSettings::validation, "Token files to validate on");
   f.add("seq_length", &DataSettings::seq_length, "Tokens per sample").min(1).max(1 << 24);
   f.add("reset_at_documents", &DataSettings::reset_at_documents,
         "Attention and positions start anew at each document of a sample");

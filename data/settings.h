@@ -26,7 +26,6 @@ struct SourceSettings {
 struct DataSettings {
   TokenizerSettings tokenizer;
   std::vector<SourceSettings> train;
-  std::vector<SourceSettings> validation;
   int seq_length = 256;
   bool reset_at_documents = false;  // attention and positions start anew at document boundaries
   int prefetch = 4;                 // micro-batches loaded ahead; 0 loads on demand

@@ -93,7 +93,8 @@ Variable FeedForward::routed(autograd::Tape& tape, const ForwardOptions& options
   int64_t capacity = -1;
   if (options.training && moe.capacity_factor) {
     const double fair = static_cast<double>(tokens * moe.top_k) / static_cast<double>(moe.num_experts);
-    capacity = static_cast<int64_t>(std::ceil(*moe.capacity_factor * fair));
+    const double most = *moe.capacity_factor * fair;
+    capacity = static_cast<int64_t>(std::ceil(most - 1e-9 * most));  // 1.1 * 100 is 110, not 111
   }
   auto plan = tape.apply_all<autograd::PlanRows>({out[Router::kIds], out[Router::kWeights]}, moe.num_experts, capacity,
                                                  moe.drop_policy);

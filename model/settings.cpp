@@ -65,7 +65,7 @@ void Schema<model::MoeSettings>::fields(Fields<model::MoeSettings>& f) {
   using S = model::MoeSettings;
   f.about("Experts; num_experts 0 is a dense model.");
   f.add("num_experts", &S::num_experts, "Routed experts of a layer").min(0).shorthand();
-  f.add("top_k", &S::top_k, "Experts of a token").min(1);
+  f.add("top_k", &S::top_k, "Experts of a token").min(1).max(64);
   f.add("ffn_hidden_size", &S::ffn_hidden_size, "Hidden width of one expert; auto: model.ffn_hidden_size").min(1);
   f.add("shared_experts", &S::shared_experts, "Experts that every token takes").min(0);
   f.add("dense_layers", &S::dense_layers, "Leading layers without experts").min(0);

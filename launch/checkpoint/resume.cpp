@@ -69,10 +69,11 @@ std::string agreed_problem(const fs::path& candidate, parallel::Communicator& co
   return {};
 }
 
-[[noreturn]] void fail(const fs::path& where, const ResumeChoice& choice) {
+[[noreturn]] void fail(const fs::path& where, const ResumeRequest& request, const ResumeChoice& choice) {
   std::string message = fmt::format("{}: no valid checkpoint to resume from", where.string());
   for (const std::string& line : choice.skipped) message += "; " + line;
-  throw CheckpointError(message + "; pass --resume never to start afresh");
+  throw CheckpointError(request.policy == ResumePolicy::kPath ? message
+                                                              : message + "; pass --resume never to start afresh");
 }
 
 }  // namespace
@@ -98,7 +99,7 @@ ResumeChoice choose_checkpoint(const fs::path& directory, const ResumeRequest& r
     choice.skipped.push_back(fmt::format("{} skipped: {}", candidate, problem));
   }
   if (candidates.empty() && request.policy == ResumePolicy::kAuto) return choice;
-  fail(request.policy == ResumePolicy::kPath ? request.path : directory, choice);
+  fail(request.policy == ResumePolicy::kPath ? request.path : directory, request, choice);
 }
 
 }  // namespace cadre::launch

@@ -8,10 +8,19 @@
 #include "core/io/file.h"
 #include "core/io/hash.h"
 #include "data/indexed/token_dataset.h"
+#include "data/prepare/prepare.h"
 #include "parallel/comm/agreement.h"
 
 namespace cadre::launch {
 namespace {
+
+// Token files without metadata (not made by `cadre data prepare`) are believed.
+void check_tokenizer(const std::string& path, const data::Tokenizer& tokenizer) {
+  const auto metadata = data::read_metadata(path);
+  if (!metadata || metadata->tokenizer_fingerprint == tokenizer.fingerprint()) return;
+  throw DataError(fmt::format("{}: was made by tokenizer {}, data.tokenizer is {}; prepare it with that one", path,
+                              metadata->tokenizer_fingerprint, tokenizer.fingerprint()));
+}
 
 void open_data(ResolvedRun& run) {
   const Settings& settings = run.settings;
@@ -21,6 +30,7 @@ void open_data(ResolvedRun& run) {
   std::vector<data::Sampler::Source> sources;
   for (const data::SourceSettings& source : settings.data.train) {
     sources.push_back({data::open_token_dataset(source.path), source.weight});
+    check_tokenizer(source.path, *run.tokenizer);
   }
   const int64_t vocabulary = settings.model.vocab_size.value_or(run.tokenizer->vocab_size());
   if (vocabulary < run.tokenizer->vocab_size()) {
@@ -36,14 +46,13 @@ void open_data(ResolvedRun& run) {
   run.sampler = std::make_shared<data::Sampler>(std::move(sources), options);
 }
 
-void resolve_layout(ResolvedRun& run, const Session& session, int rank, int ranks) {
+void resolve_layout(ResolvedRun& run, int rank, int ranks) {
   const int64_t wanted = run.settings.parallel.data_parallel.value_or(ranks);
   if (wanted != ranks) {
     throw ConfigError(fmt::format("parallel.data_parallel: {} but {} ranks were started; use auto, or mpirun -n {}",
                                   wanted, ranks, wanted));
   }
   run.settings.parallel.data_parallel = ranks;
-  run.settings.device.threads = session.threads();
   run.plan = {run.settings.batch.global_batch_size, run.settings.batch.micro_batch_size, rank, ranks};
   run.plan.check();
 }
@@ -106,12 +115,13 @@ ResolvedRun resolve_run(Session& session, const Settings& settings) {
   parallel::Communicator& world = session.world();
   parallel::all_ok_after(world, [&] {
     open_data(run);
-    resolve_layout(run, session, world.rank(), world.size());
+    resolve_layout(run, world.rank(), world.size());
   });
   const std::string text = config::print_resolved(run.settings);
   parallel::agree_on(world, xxh3_128(bytes_of(text)), "the config's hash");
   parallel::agree_on(world, run.sampler->fingerprint() + run.tokenizer->fingerprint(),
                      "the fingerprint of tokenizer and token files", ExitCode::kData);
+  run.settings.device.threads = session.threads();  // may differ between nodes, and changes no bit
   return run;
 }
 

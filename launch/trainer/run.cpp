@@ -3,6 +3,7 @@
 #include <fmt/core.h>
 
 #include <cmath>
+#include <cstring>
 #include <nlohmann/json.hpp>
 
 #include "core/error.h"
@@ -30,6 +31,7 @@ class Run {
   void finish();
   void prepare_directory();
   void set_earlier_run_aside();
+  void check_same_tokenizer(CheckpointReader& reader);
   void resume(const ResumeRequest& request);
   TrainerOptions trainer_options() const;
   CheckpointHeader header();
@@ -49,7 +51,7 @@ class Run {
   std::string config_text_;
   std::string run_id_;
   CheckpointWriter writer_;
-  int64_t saved_step_ = 0;  // of the newest checkpoint that is known to be whole
+  int64_t saved_step_ = 0;  // of the newest checkpoint of this run that is known to be whole; -1: none
   std::vector<std::unique_ptr<Observer>> observers_;
 };
 
@@ -95,6 +97,16 @@ void Run::set_earlier_run_aside() {
   session_.logger().warning("moved the checkpoints of an earlier run to " + aside.string());
 }
 
+void Run::check_same_tokenizer(CheckpointReader& reader) {
+  const std::string where = reader.directory().string();
+  const Tensor saved = Tensor::empty(session_.allocator(), Dtype::kU8, reader.tensor("/tokenizer").shape);
+  reader.read("/tokenizer", saved);
+  const bool same =
+      saved.bytes() == tokenizer_bytes_.bytes() && std::memcmp(saved.raw(), tokenizer_bytes_.raw(), saved.bytes()) == 0;
+  if (!same)
+    throw CheckpointError(where + ": was trained with another tokenizer than data.tokenizer; resume with the same");
+}
+
 void Run::resume(const ResumeRequest& request) {
   if (request.policy == ResumePolicy::kNever) {
     parallel::all_ok_after(session_.world(), [&] { set_earlier_run_aside(); });
@@ -108,9 +120,12 @@ void Run::resume(const ResumeRequest& request) {
     CheckpointReader reader(*choice.checkpoint);
     const nlohmann::json& saved = reader.manifest().header.state;
     check_same_model(run_.settings, saved.value("config", ""), choice.checkpoint->string());
+    check_same_tokenizer(reader);
     state_.restore(reader);
   });
-  saved_step_ = state_.step;
+  std::error_code ignored;
+  const bool ours = fs::equivalent(choice.checkpoint->parent_path(), checkpoint_directory(run_.settings), ignored);
+  saved_step_ = ours ? state_.step : -1;
   session_.logger().info(fmt::format("resumed from {} at step {}", choice.checkpoint->string(), state_.step));
 }
 
@@ -180,8 +195,8 @@ void Run::finish_save() {
 void Run::prune_checkpoints() {
   const CheckpointSettings& settings = run_.settings.checkpoint;
   try {
-    for (const std::string& problem :
-         prune(checkpoint_directory(run_.settings), {static_cast<int>(settings.keep), settings.permanent_every})) {
+    for (const std::string& problem : prune(checkpoint_directory(run_.settings),
+                                            {static_cast<int>(settings.keep), settings.permanent_every}, saved_step_)) {
       session_.logger().warning(problem);
     }
   } catch (const std::exception& failure) {
@@ -227,7 +242,7 @@ RunEnd Run::loop() {
           outcome.metrics.step, outcome.non_finite));
     }
     if (due) tolerate([&] { begin_save(); });
-    if (outcome.votes.stop) {
+    if (outcome.votes.stop && state_.step < last_step) {
       end = RunEnd::kSignal;
       break;
     }

@@ -62,7 +62,10 @@ void Trainer::run_micro_batch(const data::Batch& batch, bool last, Totals& total
   autograd::Tape tape(context_);
   if (last) {
     const int64_t count = static_cast<int64_t>(state_.store().parameters().size());
-    tape.on_parameter_ready = [this, count](autograd::Parameter& p) { reducer_.mark_ready(count - 1 - p.index); };
+    tape.on_parameter_ready = [this, count](autograd::Parameter& parameter) {
+      parameter.zero_gradient_if_empty();  // before its bucket may be reduced
+      reducer_.mark_ready(count - 1 - parameter.index);
+    };
   }
   model::ForwardInputs inputs;
   inputs.options.global_tokens = options_.global_target_tokens;

@@ -12,7 +12,7 @@ TEST(DataSettings, ReadsWhatTheDocsShow) {
   const auto settings = config::parse_text<DataSettings>(
       "data.yaml",
       "tokenizer: {kind: sentencepiece, path: pieces.model, append_eod: false}\n"
-      "train:\n  - {path: a, weight: 3}\n  - b\nvalidation: [{path: c}]\nseq_length: 1Ki\nreset_at_documents: true\n");
+      "train:\n  - {path: a, weight: 3}\n  - b\nseq_length: 1Ki\nreset_at_documents: true\n");
   EXPECT_EQ(settings.tokenizer.kind, TokenizerKind::kSentencePiece);
   EXPECT_EQ(settings.tokenizer.append_eod, false);
   ASSERT_EQ(settings.train.size(), 2u);

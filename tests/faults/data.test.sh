@@ -41,6 +41,9 @@ refused 2 bad
 # A token beyond the vocabulary, in the middle, so that one rank alone meets it in the midst of training.
 { head -c 5000 text.txt; printf '@@@@'; tail -c 5000 text.txt; } >two.txt
 "$CADRE" data prepare two.txt --tokenizer bytes --append-eod true --invalid-utf8 replace --separator '@@@@' -o bad >/dev/null
+# Metadata would tell at once that another tokenizer made the file.
+refused 2 "was made by tokenizer"
+rm bad.meta.json
 for prefetch in 0 4; do
   rm -rf run
   began=$SECONDS

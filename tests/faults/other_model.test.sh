@@ -22,6 +22,16 @@ refused batch global_batch_size 8 16
 refused run seed 3 4
 refused precision compute fp32 fp64
 refused optimizer kind adamw sgd
+# Another tokenizer of the same kind and size.
+head -c 100000 text.txt >one; tail -c 100000 text.txt >two
+for text in one two; do
+  "$CADRE" tokenizer train $text -o $text.model --vocab-size 500 >/dev/null
+  "$CADRE" data prepare text.txt --tokenizer $text.model --invalid-utf8 replace -o $text.tokens >/dev/null
+done
+pieces() { echo "data={tokenizer: {kind: sentencepiece, path: $1.model}, train: [$1.tokens], seq_length: 64}"; }
+train 1 pieces --set run.steps=2 --set "$(pieces one)"
+expect 4 other.log "$CADRE" train config.yaml --set run.directory=pieces --set "$(pieces two)" --resume auto
+one_error other.log "another tokenizer" step-00000002
 expect 0 run.log "$CADRE" train config.yaml --set run.directory=run --set run.steps=6 --set optimizer.lr=1e-3 \
   --set checkpoint.keep=1 --set monitor.log_every=1 --resume must
 says run.log "resumed from run/checkpoints/step-00000004"
