@@ -31,7 +31,7 @@ void Schema<SourceSettings>::fields(Fields<SourceSettings>& f) {
 }
 
 void Schema<DataSettings>::fields(Fields<DataSettings>& f) {
-  f.about("What is trained and validated on.");
+  f.about("What is trained on.");
   f.add("tokenizer", &DataSettings::tokenizer, "How text becomes tokens");
   f.add("train", &DataSettings::train, "Token files to train on");
   f.add("seq_length", &DataSettings::seq_length, "Tokens per sample").min(1).max(1 << 24);
