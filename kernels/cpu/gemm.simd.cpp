@@ -31,6 +31,10 @@ void copy_rows(const float* from, int64_t from_stride, int64_t rows, int64_t col
   }
 }
 
+// Few tiles share the fetching of the next panel, so that it does not come in bursts.
+constexpr int64_t kMostSpread = 4;
+constexpr int64_t kSpreadFloats = 64 * 1024;  // a panel; two stand in the L2 cache
+
 void multiply(const MultiplyArguments& arguments) {
   const float* a = arguments.a;
   int64_t a_stride = arguments.a_stride;
@@ -40,23 +44,37 @@ void multiply(const MultiplyArguments& arguments) {
     a_stride = arguments.k + kCopyPadding;
   }
   const TileSplit split(arguments.rows);
-  const TilePair far(tile_function<Layout::kRows, true>, split);
-  const TilePair near(tile_function<Layout::kRows, false>, split);
+  const TilePair far(tile_function<Left::kRows, Right::kFarPanel>, split);
+  const TilePair near(tile_function<Left::kRows, Right::kPanel>, split);
+  const TilePair spread(tile_function<Left::kRows, Right::kPanelAndNext>, split);
+  const int64_t panel_floats = arguments.k * kPanelWidth;
+  const bool spreads = split.count() > 1 && split.count() <= kMostSpread && panel_floats <= kSpreadFloats;
   for (int64_t panel = arguments.panel_begin; panel < arguments.panel_end; ++panel) {
     const int64_t column = panel * kPanelWidth;
     const int64_t rest = arguments.n - column;
-    Tile tile{a,
-              a_stride,
-              arguments.panels + column * arguments.k,
-              arguments.k,
-              arguments.out + column,
-              arguments.out_stride,
-              rest < kPanelWidth ? rest : kPanelWidth,
-              arguments.accumulate};
+    Tile tile{.a = a,
+              .a_stride = a_stride,
+              .b = arguments.panels + column * arguments.k,
+              .b_stride = kPanelWidth,
+              .k = arguments.k,
+              .out = arguments.out + column,
+              .out_stride = arguments.out_stride,
+              .columns = rest < kPanelWidth ? rest : kPanelWidth,
+              .accumulate = arguments.accumulate,
+              .stream_out = false,
+              .next_b = nullptr,
+              .next_b_step = (kPanelWidth + split.count() - 1) / split.count(),
+              .next_out = nullptr,
+              .packed_a = nullptr,
+              .packed_b = nullptr};
     for (int64_t i = 0; i < split.count(); ++i) {
       const int64_t height = split.height(i);
+      tile.next_out =
+          i + 1 < split.count() ? tile.out + height * arguments.out_stride : arguments.out + column + kPanelWidth;
+      tile.next_b = tile.b + panel_floats + i * arguments.k * tile.next_b_step;
       // The first tile brings the panel from afar; the others find it in the cache.
-      (i == 0 ? far : near).of(height)(tile);
+      const bool far_away = i == 0 && (!spreads || panel == arguments.panel_begin);
+      (far_away ? far : spreads ? spread : near).of(height)(tile);
       tile.a += height * a_stride;
       tile.out += height * arguments.out_stride;
     }

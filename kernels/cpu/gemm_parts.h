@@ -10,15 +10,13 @@ void pack_as_stored(const PackArguments& arguments);
 void pack_transposed(const PackArguments& arguments);
 void weight_gradient(const WeightGradientArguments& arguments);
 
-// The weight gradient contracts over rows in passes of at most kGradientRows: a packed panel of x and a packed tile of
-// dy then fit the L1 cache, a chunk of panels and a band of tiles the L2 cache.
+// The weight gradient contracts over rows in passes of at most kGradientRows. A packed tile of dy and one panel of x
+// fit the L1 cache, a chunk of panels half of the L2 cache.
 inline constexpr int64_t kGradientRows = 256;
 inline constexpr int64_t kChunkFloats = 128 * 1024;
-inline constexpr int64_t kBandFloats = 32 * 1024;
-// Each panel and each tile is followed by one vector, lest equal lines of all of them fall into one cache set.
+// Each panel is followed by one vector, lest equal lines of all of them fall into one cache set.
 inline constexpr int64_t kGap = 16;
 inline constexpr int64_t kPanelScratch = kChunkFloats + kGap * (kChunkFloats / kPanelWidth);
-inline constexpr int64_t kBandScratch = kBandFloats + kGap * (kBandFloats / kColumnStride);
-inline constexpr int64_t kWeightGradientScratch = kPanelScratch + 2 * kBandScratch;
+inline constexpr int64_t kWeightGradientScratch = kPanelScratch + kGradientRows * kColumnStride;
 
 }  // namespace cadre::cpu::CADRE_ISA
