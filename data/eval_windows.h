@@ -32,10 +32,10 @@ class EvalWindows {
   // Windows [first, first + count), clipped to those there are. Targets scored elsewhere, and the padding after the end
   // of the stream (token 0), are kIgnoredTarget. Throws DataError that names file and position.
   Batch load(int64_t first, int64_t count) const;
-
- private:
+  // Adds one window to a batch of the same sequence length.
   void append(int64_t window, Batch& batch) const;
 
+ private:
   std::shared_ptr<const TokenDataset> dataset_;
   Options options_;
 };

@@ -3,6 +3,7 @@
 namespace cadre::config {
 
 using data::DataSettings;
+using data::HeldOutSettings;
 using data::SourceSettings;
 using data::TokenizerKind;
 using data::TokenizerSettings;
@@ -30,10 +31,16 @@ void Schema<SourceSettings>::fields(Fields<SourceSettings>& f) {
   f.add("weight", &SourceSettings::weight, "Share of samples, relative to the other sources").above(0);
 }
 
+void Schema<HeldOutSettings>::fields(Fields<HeldOutSettings>& f) {
+  f.about("A token file that is not trained on.");
+  f.add("path", &HeldOutSettings::path, "As data.train[].path").not_empty().required().shorthand();
+}
+
 void Schema<DataSettings>::fields(Fields<DataSettings>& f) {
   f.about("What is trained on.");
   f.add("tokenizer", &DataSettings::tokenizer, "How text becomes tokens");
   f.add("train", &DataSettings::train, "Token files to train on");
+  f.add("validation", &DataSettings::validation, "Token files held out, whose loss is reported; see validation");
   f.add("seq_length", &DataSettings::seq_length, "Tokens per sample").min(1).max(1 << 24);
   f.add("reset_at_documents", &DataSettings::reset_at_documents,
         "Attention and positions start anew at each document of a sample");

@@ -23,9 +23,14 @@ struct SourceSettings {
   double weight = 1;  // share of samples, relative to the other sources
 };
 
+struct HeldOutSettings {
+  std::string path;  // as SourceSettings::path
+};
+
 struct DataSettings {
   TokenizerSettings tokenizer;
   std::vector<SourceSettings> train;
+  std::vector<HeldOutSettings> validation;  // held out; empty: no validation
   int seq_length = 256;
   bool reset_at_documents = false;  // attention and positions start anew at document boundaries
   int prefetch = 4;                 // micro-batches loaded ahead; 0 loads on demand
@@ -49,6 +54,11 @@ struct cadre::config::Schema<cadre::data::TokenizerSettings> {
 template <>
 struct cadre::config::Schema<cadre::data::SourceSettings> {
   static void fields(Fields<cadre::data::SourceSettings>& f);
+};
+
+template <>
+struct cadre::config::Schema<cadre::data::HeldOutSettings> {
+  static void fields(Fields<cadre::data::HeldOutSettings>& f);
 };
 
 template <>

@@ -58,6 +58,17 @@ void Schema<launch::CheckpointSettings>::fields(Fields<launch::CheckpointSetting
   f.add("shard_mib", &S::shard_mib, "Largest file of a checkpoint, in MiB").min(1).max(16384);
 }
 
+void Schema<launch::ValidationSettings>::fields(Fields<launch::ValidationSettings>& f) {
+  using S = launch::ValidationSettings;
+  f.about("Loss on data.validation while training, and after the last step; nothing happens without such files.");
+  f.add("every", &S::every, "Steps between evaluations; 0: only after the last step").min(0);
+  f.add("tokens", &S::tokens,
+        "Most tokens to score each time: whole windows of data.seq_length, always the same, spread evenly over the "
+        "files; "
+        "0: all")
+      .min(0);
+}
+
 void Schema<launch::MonitorSettings>::fields(Fields<launch::MonitorSettings>& f) {
   using S = launch::MonitorSettings;
   f.about("What a run reports.");
@@ -81,6 +92,7 @@ void Schema<launch::Settings>::fields(Fields<launch::Settings>& f) {
   f.add("recompute", &S::recompute, "Gradient checkpointing");
   f.add("optimizer", &S::optimizer, "Optimizer and schedule");
   f.add("checkpoint", &S::checkpoint, "Checkpoints");
+  f.add("validation", &S::validation, "Held-out loss while training");
   f.add("monitor", &S::monitor, "Reports");
 }
 

@@ -50,6 +50,11 @@ struct CheckpointSettings {
   int64_t shard_mib = 256;
 };
 
+struct ValidationSettings {
+  int64_t every = 200;
+  int64_t tokens = 64 << 10;
+};
+
 struct MonitorSettings {
   bool metrics = true;
   bool tensorboard = true;
@@ -69,6 +74,7 @@ struct Settings {
   model::RecomputeSettings recompute;
   optim::OptimizerSettings optimizer;
   CheckpointSettings checkpoint;
+  ValidationSettings validation;
   MonitorSettings monitor;
 
   model::NetworkSettings network() const { return {model, moe, recompute}; }
@@ -117,6 +123,10 @@ struct Schema<launch::PrecisionSettings> {
 template <>
 struct Schema<launch::CheckpointSettings> {
   static void fields(Fields<launch::CheckpointSettings>& f);
+};
+template <>
+struct Schema<launch::ValidationSettings> {
+  static void fields(Fields<launch::ValidationSettings>& f);
 };
 template <>
 struct Schema<launch::MonitorSettings> {

@@ -18,8 +18,8 @@ Document parse_text(const Codec& schema, std::string_view name, std::string_view
   return document;
 }
 
-void parse(const Codec& schema, const Document& document, void* value) {
-  Problems problems;
+void parse(const Codec& schema, const Document& document, void* value, std::vector<std::string>* unknown) {
+  Problems problems(unknown);
   {
     const Problems::Scope scope(problems, "", &document.root);
     schema.read(document.root, {}, value, problems);

@@ -22,7 +22,7 @@ Document load(const Codec& schema, const std::filesystem::path& path, const std:
               const Limits& limits);
 Document parse_text(const Codec& schema, std::string_view name, std::string_view text,
                     const std::vector<std::string>& overrides, const Limits& limits);
-void parse(const Codec& schema, const Document& document, void* value);
+void parse(const Codec& schema, const Document& document, void* value, std::vector<std::string>* unknown);
 std::string print(const Codec& schema, const void* value, const Document* provenance);
 std::string docs(const StructCodec& schema, std::string_view title);
 }  // namespace internal
@@ -33,10 +33,12 @@ Document load(const std::filesystem::path& path, const std::vector<std::string>&
   return internal::load(*make_codec<S>(), path, overrides, limits);
 }
 
+// With `unknown`, keys that S lacks are no errors: their full names are appended there. For configs that another
+// version of the program wrote; what a person writes is read without.
 template <class S>
-S parse(const Document& document) {
+S parse(const Document& document, std::vector<std::string>* unknown = nullptr) {
   S value{};
-  internal::parse(*make_codec<S>(), document, &value);
+  internal::parse(*make_codec<S>(), document, &value, unknown);
   return value;
 }
 

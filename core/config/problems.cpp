@@ -69,7 +69,7 @@ void Problems::add(std::string_view key, std::string_view text) {
 
 void Problems::add_at(const Location& where, std::string_view key, std::string_view text) {
   if (++count_ > kMaxLines) return;
-  const std::string full = frames_.empty() ? std::string(key) : join_key(frames_.back().key, key);
+  const std::string full = full_name(key);
   std::string line = where.text();
   if (line.empty()) {
     line = full;
@@ -77,6 +77,16 @@ void Problems::add_at(const Location& where, std::string_view key, std::string_v
     line += ": " + full;
   }
   lines_.push_back(line.empty() ? std::string(text) : line + ": " + std::string(text));
+}
+
+bool Problems::list_unknown(std::string_view key) {
+  if (unknown_keys_ == nullptr) return false;
+  unknown_keys_->push_back(full_name(key));
+  return true;
+}
+
+std::string Problems::full_name(std::string_view key) const {
+  return frames_.empty() ? std::string(key) : join_key(frames_.back().key, key);
 }
 
 std::string Problems::text() const {

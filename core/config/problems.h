@@ -14,11 +14,17 @@ class Problems {
  public:
   static constexpr int kMaxLines = 20;
 
+  // With `unknown_keys`, unknown keys are no problems: their full names are appended there.
+  explicit Problems(std::vector<std::string>* unknown_keys = nullptr) : unknown_keys_(unknown_keys) {}
+
   // `key` is relative to the struct being checked ("lr", "schedule.warmup_steps", "train[0].weight", or "" for itself);
   // the line is that of the nearest part of the key that the config wrote. `text` says what was got and what is wanted.
   void add(std::string_view key, std::string_view text);
   // The same with a place of its own, for a node that is not where its key says (an unknown key).
   void add_at(const Location& where, std::string_view key, std::string_view text);
+
+  // True when unknown keys are listed; then `key` now is.
+  bool list_unknown(std::string_view key);
 
   bool empty() const { return count_ == 0; }
   int count() const { return count_; }
@@ -47,6 +53,9 @@ class Problems {
     Location location;
   };
 
+  std::string full_name(std::string_view key) const;
+
+  std::vector<std::string>* unknown_keys_;
   std::vector<Frame> frames_;
   std::vector<std::string> lines_;
   int count_ = 0;

@@ -81,7 +81,7 @@ void StructCodec::report_unknown(const Node& node, Problems& problems) const {
   std::vector<std::string> candidates;
   for (const Field& field : fields_) candidates.push_back(field.key);
   for (std::size_t i = 0; i < node.keys.size(); ++i) {
-    if (find(node.keys[i]) != nullptr) continue;
+    if (find(node.keys[i]) != nullptr || problems.list_unknown(node.keys[i])) continue;
     std::string hint = problems.full() ? "" : suggestion(node.keys[i], candidates);
     if (!hint.starts_with("; did") && !problems.full()) {
       const std::string below = find_below(node.keys[i]);

@@ -1,6 +1,7 @@
 #include "core/runtime/thread_pool.h"
 
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <cstdlib>
 #include <exception>
@@ -19,8 +20,22 @@ void pause_briefly() {
 #endif
 }
 
-// About 20 microseconds: kernels follow each other closely, and waking a sleeper costs more than that.
-constexpr int kSpins = 400;
+// Kernels follow each other closely, and waking a sleeper can cost 100 microseconds in a virtual machine.
+constexpr std::chrono::microseconds kSpinTime{300};
+
+// Whether the condition came true while spinning.
+template <class Condition>
+bool spin_until(Condition&& condition) {
+  constexpr int kPausesPerLook = 32;
+  const auto give_up = std::chrono::steady_clock::now() + kSpinTime;
+  do {
+    for (int i = 0; i < kPausesPerLook; ++i) {
+      if (condition()) return true;
+      pause_briefly();
+    }
+  } while (std::chrono::steady_clock::now() < give_up);
+  return false;
+}
 
 struct FreeDeleter {
   void operator()(void* p) const { std::free(p); }
@@ -61,10 +76,10 @@ struct ThreadPool::State {
   void serve(int worker) {
     uint64_t seen = 0;
     while (true) {
-      for (int spin = 0; spin < kSpins && generation.load(std::memory_order_acquire) == seen; ++spin) pause_briefly();
-      if (generation.load(std::memory_order_acquire) == seen) {
+      const auto called = [&] { return generation.load(std::memory_order_acquire) != seen; };
+      if (!spin_until(called)) {
         std::unique_lock lock(mutex);
-        wake.wait(lock, [&] { return generation.load(std::memory_order_acquire) != seen; });
+        wake.wait(lock, called);
       }
       seen = generation.load(std::memory_order_acquire);
       if (stopping) return;
@@ -111,10 +126,10 @@ void ThreadPool::run(Body body, void* context) {
   state.pending.store(state.size - 1, std::memory_order_release);
   state.start_round();
   state.call(0);
-  for (int spin = 0; spin < kSpins && state.pending.load(std::memory_order_acquire) != 0; ++spin) pause_briefly();
-  if (state.pending.load(std::memory_order_acquire) != 0) {
+  const auto finished = [&] { return state.pending.load(std::memory_order_acquire) == 0; };
+  if (!spin_until(finished)) {
     std::unique_lock lock(state.mutex);
-    state.finished.wait(lock, [&] { return state.pending.load(std::memory_order_acquire) == 0; });
+    state.finished.wait(lock, finished);
   }
   if (state.failure) std::rethrow_exception(state.failure);
 }

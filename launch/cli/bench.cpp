@@ -5,6 +5,7 @@
 
 #include "core/error.h"
 #include "launch/cli/commands.h"
+#include "launch/cli/together.h"
 
 namespace cadre::launch {
 namespace {
@@ -29,17 +30,21 @@ constexpr Benchmark kBenchmarks[] = {
 int command_bench(const BenchArguments& arguments) {
   DeviceSettings device;
   if (arguments.threads > 0) device.threads = arguments.threads;
-  Session session(device, Dtype::kF32);
-  nlohmann::json results = nlohmann::json::array();
-  std::string names = "all";
-  for (const Benchmark& benchmark : kBenchmarks) {
-    names += std::string(", ") + benchmark.name;
-    if (arguments.what != "all" && arguments.what != benchmark.name) continue;
-    results.push_back(benchmark.run(session, {arguments.seconds, !arguments.json, arguments.text}));
-  }
-  if (results.empty()) throw ConfigError("cadre bench: got '" + arguments.what + "', wanted one of " + names);
-  if (arguments.json) std::puts(results.dump(1).c_str());
-  return 0;
+  Session session;
+  return run_together(session, [&] {
+    require_one_rank(session, "bench");
+    session.start(device, Dtype::kF32);
+    nlohmann::json results = nlohmann::json::array();
+    std::string names = "all";
+    for (const Benchmark& benchmark : kBenchmarks) {
+      names += std::string(", ") + benchmark.name;
+      if (arguments.what != "all" && arguments.what != benchmark.name) continue;
+      results.push_back(benchmark.run(session, {arguments.seconds, !arguments.json, arguments.text}));
+    }
+    if (results.empty()) throw ConfigError("bench: got '" + arguments.what + "', wanted one of " + names);
+    if (arguments.json) std::puts(results.dump(1).c_str());
+    return 0;
+  });
 }
 
 }  // namespace cadre::launch

@@ -1,56 +1,62 @@
 #include "launch/inference/evaluate.h"
 
+#include <algorithm>
 #include <cmath>
 #include <numbers>
 
 #include "autograd/ops/cross_entropy.h"
-#include "core/error.h"
-#include "data/eval_windows.h"
-#include "data/prepare/prepare.h"
 #include "launch/trainer/trainer.h"
 
 namespace cadre::launch {
 namespace {
 
-double sum_of_losses(Session& session, LoadedModel& loaded, const data::Batch& batch) {
-  const autograd::Context& context = session.context();
+template <class T>
+double sum_of(const T* values, int64_t count) {
+  double sum = 0;
+  for (int64_t i = 0; i < count; ++i) sum += static_cast<double>(values[i]);
+  return sum;
+}
+
+// The sum of losses of each window.
+void add_losses(const autograd::Context& context, model::Transformer& model, const data::Batch& batch,
+                bool reset_at_documents, double* of_window) {
   autograd::Tape tape(context, /*record=*/false);
   model::ForwardInputs inputs;
   inputs.options.training = false;
-  auto out = loaded.model->forward(tape, to_tokens(context, batch, loaded.settings.data.reset_at_documents), inputs);
+  auto out = model.forward(tape, to_tokens(context, batch, reset_at_documents), inputs);
   const auto targets = autograd::Variable::leaf(to_tensor(context, batch.targets));
-  return *tape.apply<autograd::CrossEntropy>({std::move(out.logits), targets}, 1.0).tensor().data<double>();
+  const Tensor losses = tape.apply_all<autograd::CrossEntropy>({std::move(out.logits), targets}, 1.0)[1].tensor();
+  for (int64_t window = 0; window < batch.samples; ++window) {
+    const int64_t first = window * batch.seq_length;
+    of_window[window] = losses.dtype() == Dtype::kF64 ? sum_of(losses.data<double>() + first, batch.seq_length)
+                                                      : sum_of(losses.data<float>() + first, batch.seq_length);
+  }
 }
 
 }  // namespace
 
-EvalResult evaluate(Session& session, LoadedModel& loaded, const std::string& data, const EvalOptions& options) {
-  const std::shared_ptr<const data::TokenDataset> dataset = data::open_token_dataset(data);
-  const auto metadata = data::read_metadata(data);
-  if (metadata && metadata->tokenizer_fingerprint != loaded.tokenizer->fingerprint()) {
-    throw DataError(data + ": was made by tokenizer " + metadata->tokenizer_fingerprint + ", the checkpoint has " +
-                    loaded.tokenizer->fingerprint() + "; prepare it with the checkpoint's tokenizer");
+Evaluation evaluate(const autograd::Context& context, model::Transformer& model, const data::HeldOut& held_out,
+                    const EvaluationOptions& options, parallel::Communicator& communicator) {
+  const int64_t windows = held_out.windows(), ranks = communicator.size();
+  const int64_t batch_size = std::min(options.batch_size, (windows + ranks - 1) / ranks);
+  // Losses of each window, then the scored tokens. A window is one rank's, so these sums add nothing but zeros.
+  const Tensor sums = Tensor::empty(context.allocator, Dtype::kF64, Shape{windows + 1});
+  double* const values = sums.data<double>();
+  std::fill_n(values, windows + 1, 0.0);
+  for (int64_t first = communicator.rank() * batch_size; first < windows; first += ranks * batch_size) {
+    const data::Batch batch = held_out.load(first, batch_size);
+    add_losses(context, model, batch, held_out.options().reset_at_documents, values + first);
+    values[windows] += static_cast<double>(batch.target_tokens);
   }
-  data::EvalWindows::Options windows;
-  windows.seq_length = loaded.settings.data.seq_length;
-  windows.stride = static_cast<int>(options.stride);
-  windows.vocab_size = static_cast<int32_t>(*loaded.settings.model.vocab_size.value);
-  windows.context_token = loaded.tokenizer->end_of_document().value_or(0);
-  windows.reset_at_documents = loaded.settings.data.reset_at_documents;
-  const data::EvalWindows held_out(dataset, windows);
-  EvalResult result;
-  double nats = 0;
-  for (int64_t first = 0; first < held_out.count(); first += options.batch_size) {
-    const data::Batch batch = held_out.load(first, options.batch_size);
-    nats += sum_of_losses(session, loaded, batch);
-    result.tokens += batch.target_tokens;
-  }
-  result.loss = nats / static_cast<double>(result.tokens);
+  communicator.all_reduce(sums, parallel::Reduction::kSum, {"evaluation"})->wait();
+  const double nats = sum_of(values, windows);
+  Evaluation result;
+  result.tokens = static_cast<int64_t>(values[windows]);
+  result.loss = nats / values[windows];
   result.perplexity = std::exp(result.loss);
-  if (metadata && metadata->counts.source_bytes > 0) {
-    result.source_bytes = metadata->counts.source_bytes;
+  result.source_bytes = options.source_bytes;
+  if (result.source_bytes > 0)
     result.bits_per_byte = nats / std::numbers::ln2 / static_cast<double>(result.source_bytes);
-  }
   return result;
 }
 

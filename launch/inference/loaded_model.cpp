@@ -2,11 +2,11 @@
 
 #include <nlohmann/json.hpp>
 
-#include "core/config/config.h"
-#include "core/error.h"
 #include "launch/checkpoint/reader.h"
 #include "launch/checkpoint/resume.h"
+#include "launch/trainer/stored_config.h"
 #include "launch/trainer/train_state.h"
+#include "parallel/comm/agreement.h"
 
 namespace cadre::launch {
 namespace {
@@ -19,26 +19,13 @@ std::unique_ptr<data::Tokenizer> read_tokenizer(Session& session, CheckpointRead
   return data::parse_tokenizer(text, reader.directory().string() + ":/tokenizer", settings.data.tokenizer.append_eod);
 }
 
-}  // namespace
-
-Settings saved_settings(const std::filesystem::path& checkpoint, const std::string& config_text) {
-  try {
-    return config::parse_text<Settings>(checkpoint.string(), config_text);
-  } catch (const ConfigError& failure) {
-    throw CheckpointError(checkpoint.string() + ": its config cannot be read: " + failure.what());
-  }
-}
-
-LoadedModel load_model(Session& session, const std::filesystem::path& path) {
-  const std::filesystem::path nested = path / "checkpoints";
-  const ResumeRequest request{ResumePolicy::kPath, std::filesystem::is_directory(nested) ? nested : path};
-  const ResumeChoice choice = choose_checkpoint(request.path, request, session.world());
-  for (const std::string& skipped : choice.skipped) session.logger().warning("skipped " + skipped);
-  CheckpointReader reader(*choice.checkpoint);
-  LoadedModel loaded;
-  loaded.checkpoint = *choice.checkpoint;
+void read_model(Session& session, LoadedModel& loaded) {
+  const std::string name = loaded.checkpoint.string();
+  CheckpointReader reader(loaded.checkpoint);
   loaded.step = reader.manifest().header.step;
-  loaded.settings = saved_settings(loaded.checkpoint, reader.manifest().header.state.value("config", ""));
+  StoredConfig stored = read_stored_config(name, reader.manifest().header.state.value("config", ""));
+  if (session.rank() == 0 && !stored.unknown.empty()) session.logger().warning(stored.warning(name));
+  loaded.settings = std::move(stored.settings);
   loaded.tokenizer = read_tokenizer(session, reader, loaded.settings);
   session.context().dtype = loaded.settings.precision.dtype();
   loaded.store = std::make_unique<autograd::ParameterStore>();
@@ -46,6 +33,20 @@ LoadedModel load_model(Session& session, const std::filesystem::path& path) {
   loaded.store->materialise(session.context(), 0, /*gradients=*/false);
   for (const StateEntry& entry : model_entries(*loaded.store)) reader.read(entry.name, entry.data);
   loaded.store->touch();
+}
+
+}  // namespace
+
+LoadedModel load_model(Session& session, const std::filesystem::path& path) {
+  const std::filesystem::path nested = path / "checkpoints";
+  const ResumeRequest request{ResumePolicy::kPath, std::filesystem::is_directory(nested) ? nested : path};
+  const ResumeChoice choice = choose_checkpoint(request.path, request, session.world());
+  for (const std::string& skipped : choice.skipped) {
+    if (session.rank() == 0) session.logger().warning(skipped);
+  }
+  LoadedModel loaded;
+  loaded.checkpoint = *choice.checkpoint;
+  parallel::all_ok_after(session.world(), [&] { read_model(session, loaded); });
   return loaded;
 }
 

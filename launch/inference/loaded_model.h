@@ -20,10 +20,8 @@ struct LoadedModel {
   std::unique_ptr<model::Transformer> model;
 };
 
-// `path`: a checkpoint, a directory of them, or a run's directory; the newest valid one counts. Throws CheckpointError.
+// Collective. `path`: a checkpoint, a directory of them, or a run's directory; the newest valid one counts. Sets the
+// number type of the session's context. Every rank has the whole model. Throws CheckpointError.
 LoadedModel load_model(Session& session, const std::filesystem::path& path);
-
-// The settings saved in a checkpoint's manifest.
-Settings saved_settings(const std::filesystem::path& checkpoint, const std::string& config_text);
 
 }  // namespace cadre::launch

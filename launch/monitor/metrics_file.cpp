@@ -33,6 +33,14 @@ std::string experts_text(const std::vector<LayerLoad>& experts) {
   return text + "]";
 }
 
+std::string validation_text(const Validation& v) {
+  if (v.tokens == 0) return "";
+  const double bits = v.bits_per_byte > 0 ? v.bits_per_byte : std::numeric_limits<double>::quiet_NaN();
+  return fmt::format(
+      "\"validation_loss\":{},\"validation_perplexity\":{},\"validation_bits_per_byte\":{},\"validation_seconds\":{},",
+      number(v.loss), number(v.perplexity), number(bits), number(v.seconds));
+}
+
 // The step of a whole line, without its newline; -1 for anything else. Looks at its two ends only: a line is written in
 // one piece, so it is whole or it was cut somewhere.
 int64_t step_of(std::string_view line) {
@@ -49,11 +57,12 @@ std::string metrics_line(const StepMetrics& m, const RunInfo& info) {
   return fmt::format(
       "{}{},\"loss\":{},\"balance_loss\":{},\"z_loss\":{},\"lr\":{},\"grad_norm\":{},\"clip\":{},\"tokens\":{},"
       "\"tokens_per_second\":{},\"seconds\":{},\"mfu\":{},\"data_wait\":{},\"exposed_communication\":{},"
-      "\"memory_in_use\":{},\"memory_peak\":{},\"experts\":{}}}\n",
+      "\"memory_in_use\":{},\"memory_peak\":{},{}\"experts\":{}}}\n",
       kLineStart, m.step, number(m.loss), number(m.balance_loss), number(m.z_loss), number(m.learning_rate),
       number(m.gradient_norm), number(m.clip_factor), m.tokens, number(m.tokens_per_second()), number(m.seconds),
       number(share_of_peak(m.tokens_per_second(), info)), number(m.data_wait_seconds),
-      number(m.exposed_communication_seconds), m.memory_in_use, m.memory_peak, experts_text(m.experts));
+      number(m.exposed_communication_seconds), m.memory_in_use, m.memory_peak, validation_text(m.validation),
+      experts_text(m.experts));
 }
 
 void cut_metrics(const fs::path& path, int64_t first_step) {
@@ -92,7 +101,8 @@ std::vector<LossPoint> read_losses(const fs::path& path) {
     const double step = field("step");
     if (!(step >= 0 && step < 1e15)) continue;
     if (field("tokens") > 0) tokens += field("tokens");
-    if (std::isfinite(field("loss"))) points.push_back({static_cast<int64_t>(step), tokens, field("loss")});
+    if (std::isfinite(field("loss")))
+      points.push_back({static_cast<int64_t>(step), tokens, field("loss"), field("validation_loss")});
   }
   return points;
 }

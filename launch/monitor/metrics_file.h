@@ -6,9 +6,11 @@
 //   mfu                     share of peak FP32 FLOP/s
 //   data_wait, exposed_communication   seconds
 //   memory_in_use, memory_peak         bytes, of rank 0
+//   validation_loss, validation_perplexity, validation_bits_per_byte, validation_seconds   only in steps that have them
 //   experts                 [{layer, tokens: [of each expert], dropped}]
 
 #include <filesystem>
+#include <limits>
 #include <memory>
 #include <string>
 #include <vector>
@@ -32,6 +34,7 @@ struct LossPoint {
   int64_t step;
   double tokens;  // from the start of the run to the end of this step
   double loss;
+  double validation = std::numeric_limits<double>::quiet_NaN();  // held-out loss, where there is one
 };
 // Lines that are no whole object, or have no finite loss, are passed over. A missing file is a SinkError, and so is
 // one that is not regular (a device may have no end).

@@ -28,6 +28,15 @@ struct LayerLoad {
   int64_t dropped = 0;
 };
 
+// The loss on held-out tokens after a step.
+struct Validation {
+  int64_t tokens = 0;  // 0: the step had no validation
+  double loss = 0;     // nats per token
+  double perplexity = 0;
+  double bits_per_byte = 0;  // 0: unknown
+  double seconds = 0;        // that it took, on top of the step's
+};
+
 // One finished step; the same on every rank but for memory.
 struct StepMetrics {
   int64_t step = 0;                     // from 1
@@ -42,6 +51,7 @@ struct StepMetrics {
   double exposed_communication_seconds = 0;
   uint64_t memory_in_use = 0, memory_peak = 0;  // bytes, this rank
   std::vector<LayerLoad> experts;
+  Validation validation;
 
   double tokens_per_second() const { return static_cast<double>(tokens) / seconds; }
 };

@@ -116,6 +116,17 @@ std::string grid(const Axis& x, const Axis& y) {
   return text;
 }
 
+// With a dot for each point, since there may be few, and names for both curves.
+std::string validation_curve(const std::vector<Point>& points, const Axis& x, const Axis& y) {
+  std::string text = polyline(points, x, y, "stroke=\"#d94801\" stroke-width=\"2\"");
+  for (const Point& point : points) {
+    text +=
+        fmt::format("<circle cx=\"{:.2f}\" cy=\"{:.2f}\" r=\"2.5\" fill=\"#d94801\"/>\n", x.at(point.x), y.at(point.y));
+  }
+  text += text_at(x.last - 8, y.last + 16, "text-anchor=\"end\" fill=\"#08519c\"", "training");
+  return text + text_at(x.last - 8, y.last + 32, "text-anchor=\"end\" fill=\"#d94801\"", "validation");
+}
+
 std::string document(const std::string& body) {
   return fmt::format(
       "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {0} {1}\" width=\"{0}\" height=\"{1}\" "
@@ -155,21 +166,29 @@ std::string loss_svg(const std::vector<LossPoint>& points, const std::string& ti
   std::string body = text_at(kLeft, 26, "font-size=\"16\"", title);
   if (points.empty()) return document(body + text_at(kLeft, 80, "", "no step has a finite loss"));
   const bool by_tokens = points.back().tokens > 0;
-  std::vector<Point> raw;
-  for (const LossPoint& p : points) raw.push_back({by_tokens ? p.tokens : static_cast<double>(p.step), p.loss});
+  std::vector<Point> raw, held_out;
+  for (const LossPoint& p : points) {
+    const double at = by_tokens ? p.tokens : static_cast<double>(p.step);
+    raw.push_back({at, p.loss});
+    if (std::isfinite(p.validation)) held_out.push_back({at, p.validation});
+  }
   const std::vector<Point> smooth = smoothed(raw);
+  std::vector<Point> all = raw;
+  all.insert(all.end(), held_out.begin(), held_out.end());
   const auto [least, greatest] =
-      std::minmax_element(raw.begin(), raw.end(), [](const Point& a, const Point& b) { return a.y < b.y; });
+      std::minmax_element(all.begin(), all.end(), [](const Point& a, const Point& b) { return a.y < b.y; });
   const Axis x =
       make_axis(points.size() > 1 ? std::min(0.0, raw.front().x) : raw.front().x, raw.back().x, kLeft, kWidth - kRight);
   const Axis y = make_axis(least->y, greatest->y, kHeight - kBottom, kTop);
 
-  body +=
-      text_at(kWidth - kRight, 26, "text-anchor=\"end\"",
-              fmt::format("{} steps, last {:.4f} (mean {:.4f})", points.back().step, raw.back().y, smooth.back().y));
+  std::string summary =
+      fmt::format("{} steps, last {:.4f} (mean {:.4f})", points.back().step, raw.back().y, smooth.back().y);
+  if (!held_out.empty()) summary += fmt::format(", validation {:.4f}", held_out.back().y);
+  body += text_at(kWidth - kRight, 26, "text-anchor=\"end\"", summary);
   body += grid(x, y);
   body += polyline(extremes(raw), x, y, "stroke=\"#9ecae1\" stroke-width=\"1\"");
   body += polyline(thinned(smooth), x, y, "stroke=\"#08519c\" stroke-width=\"2\"");
+  if (!held_out.empty()) body += validation_curve(thinned(held_out), x, y);
   body += text_at((x.first + x.last) / 2, kHeight - 12, "text-anchor=\"middle\"", by_tokens ? "tokens" : "steps");
   body += fmt::format("<text transform=\"translate(16 {:.1f}) rotate(-90)\" text-anchor=\"middle\">{}</text>\n",
                       (y.first + y.last) / 2, "loss (nats per token)");

@@ -12,8 +12,8 @@ namespace cadre::launch {
 inline constexpr const char* kLossPlotName = "loss.svg";
 
 // Loss over tokens (over steps when no tokens are known): each step faint, an exponential mean over about a fiftieth of
-// the run on top. Up to 2000 points are drawn as they are; beyond, each run of points becomes its extremes (its mean on
-// top). No points: an SVG that says so.
+// the run on top; the validation loss beside it, where there is one. Up to 2000 points are drawn as they are; beyond,
+// each run of points becomes its extremes (its mean on top). No points: an SVG that says so.
 std::string loss_svg(const std::vector<LossPoint>& points, const std::string& title);
 
 // DIRECTORY/metrics.jsonl -> DIRECTORY/loss.svg. SinkError or CheckpointError when one cannot be read or written.

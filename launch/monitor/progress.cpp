@@ -31,6 +31,12 @@ void write_all(int descriptor, std::string_view text) {
 std::vector<std::string> fields_of(const StepMetrics& m, const RunInfo& info, const RateMeter& rate, Detail detail) {
   std::vector<std::string> fields = {fmt::format("step {}/{}", m.step, info.total_steps),
                                      fmt::format("loss {:.4f}", m.loss)};
+  if (m.validation.tokens > 0) {
+    std::string text = fmt::format("validation {:.4f}", m.validation.loss);
+    const bool bits = detail == Detail::kFull && m.validation.bits_per_byte > 0;
+    if (bits) text += fmt::format(" ({:.3f} bits per byte)", m.validation.bits_per_byte);
+    fields.push_back(std::move(text));
+  }
   if (detail == Detail::kFull) {
     fields.push_back(fmt::format("lr {:.2e}", m.learning_rate));
     fields.push_back(fmt::format("norm {:.3f}", m.gradient_norm));
@@ -102,14 +108,17 @@ void Progress::on_start(const RunInfo& info) {
 }
 
 void Progress::on_step(const StepMetrics& metrics) {
+  const Validation before = last_.validation;
   last_ = metrics;
   losses_.push_back(metrics.loss);
   rate_.add(metrics.tokens, metrics.seconds);
   if (columns_ == 0) {
-    if (metrics.step % log_every_ == 0 || metrics.step == info_.total_steps) log_step();
+    const bool due = metrics.step % log_every_ == 0 || metrics.step == info_.total_steps;
+    if (due || metrics.validation.tokens > 0) log_step();
     return;
   }
-  undrawn_seconds_ += metrics.seconds;
+  if (metrics.validation.tokens == 0) last_.validation = before;  // the latest one stays on the line
+  undrawn_seconds_ += metrics.seconds + metrics.validation.seconds;
   if (undrawn_seconds_ >= kRedrawSeconds || metrics.step == info_.total_steps) draw();
 }
 

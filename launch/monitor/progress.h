@@ -18,8 +18,9 @@ int terminal_columns();
 bool terminal_has_unicode();
 
 enum class Detail { kLive, kFull };
-// "step 120/1000  loss 2.3456  12.3k tokens/s  45.6% of peak  1.2 GiB  ETA 3:25"; kFull adds the learning rate and the
-// norm of the gradient. What is not known is left out. The rates and the time left come from `rate`.
+// "step 120/1000  loss 2.3456  validation 2.4567  12.3k tokens/s  45.6% of peak  1.2 GiB  ETA 3:25"; kFull adds the
+// learning rate, the norm of the gradient, and a validation's bits per byte. What is not known is left out. The rates
+// and the time left come from `rate`, without the time of validations.
 std::string progress_text(const StepMetrics& metrics, const RunInfo& info, const RateMeter& rate, Detail detail);
 
 // `fields` joined by two spaces, leaving out the last ones until the text fits `columns`; the first one is cut if need
@@ -27,8 +28,9 @@ std::string progress_text(const StepMetrics& metrics, const RunInfo& info, const
 std::string fit_fields(const std::vector<std::string>& fields, size_t columns);
 
 // On a terminal of `columns` > 0: one line on `descriptor`, rewritten in place, and the curve of the loss at the end.
-// Otherwise: a log line every `log_every` steps and for the last step. In both cases a line for the start and for each
-// checkpoint. Failing to write to the descriptor is ignored. `logger` must outlive it.
+// Otherwise: a log line every `log_every` steps, for each step with a validation, and for the last step. In both cases
+// a line for the start and for each checkpoint. Failing to write to the descriptor is ignored. `logger` must outlive
+// it.
 class Progress final : public Observer {
  public:
   Progress(Logger& logger, int64_t log_every, int columns, int descriptor, bool unicode);

@@ -119,6 +119,12 @@ std::vector<Scalar> scalars_of(const StepMetrics& m, const RunInfo& info) {
                                  {"memory_peak", static_cast<double>(m.memory_peak)}};
   const double share = share_of_peak(m.tokens_per_second(), info);
   if (std::isfinite(share)) scalars.push_back({"mfu", share});
+  if (m.validation.tokens > 0) {
+    scalars.push_back({"validation/loss", m.validation.loss});
+    scalars.push_back({"validation/perplexity", m.validation.perplexity});
+    scalars.push_back({"validation/seconds", m.validation.seconds});
+    if (m.validation.bits_per_byte > 0) scalars.push_back({"validation/bits_per_byte", m.validation.bits_per_byte});
+  }
   for (const LayerLoad& load : m.experts) {
     const double choices = static_cast<double>(std::accumulate(load.tokens.begin(), load.tokens.end(), int64_t{0}));
     if (!(choices > 0)) continue;

@@ -8,19 +8,10 @@
 #include "core/io/file.h"
 #include "core/io/hash.h"
 #include "data/indexed/token_dataset.h"
-#include "data/prepare/prepare.h"
 #include "parallel/comm/agreement.h"
 
 namespace cadre::launch {
 namespace {
-
-// Token files without metadata (not made by `cadre data prepare`) are believed.
-void check_tokenizer(const std::string& path, const data::Tokenizer& tokenizer) {
-  const auto metadata = data::read_metadata(path);
-  if (!metadata || metadata->tokenizer_fingerprint == tokenizer.fingerprint()) return;
-  throw DataError(fmt::format("{}: was made by tokenizer {}, data.tokenizer is {}; prepare it with that one", path,
-                              metadata->tokenizer_fingerprint, tokenizer.fingerprint()));
-}
 
 void open_data(ResolvedRun& run) {
   const Settings& settings = run.settings;
@@ -30,7 +21,7 @@ void open_data(ResolvedRun& run) {
   std::vector<data::Sampler::Source> sources;
   for (const data::SourceSettings& source : settings.data.train) {
     sources.push_back({data::open_token_dataset(source.path), source.weight});
-    check_tokenizer(source.path, *run.tokenizer);
+    data::check_made_by(source.path, *run.tokenizer, "data.tokenizer");
   }
   const int64_t vocabulary = settings.model.vocab_size.value_or(run.tokenizer->vocab_size());
   if (vocabulary < run.tokenizer->vocab_size()) {
@@ -44,6 +35,29 @@ void open_data(ResolvedRun& run) {
   options.vocab_size = static_cast<int32_t>(vocabulary);
   options.reset_at_documents = settings.data.reset_at_documents;
   run.sampler = std::make_shared<data::Sampler>(std::move(sources), options);
+}
+
+void open_held_out(ResolvedRun& run, int rank, int ranks) {
+  const data::DataSettings& data = run.settings.data;
+  if (data.validation.empty()) return;
+  std::vector<std::string> paths;
+  for (const data::HeldOutSettings& file : data.validation) paths.push_back(file.path);
+  data::HeldOut::Options options;
+  options.seq_length = data.seq_length;
+  options.vocab_size = static_cast<int32_t>(*run.settings.model.vocab_size.value);
+  options.reset_at_documents = data.reset_at_documents;
+  options.tokens = run.settings.validation.tokens;
+  run.held_out = std::make_unique<data::HeldOut>(paths, *run.tokenizer, "data.tokenizer", options);
+  run.held_out_bytes = run.held_out->check(rank, ranks);
+}
+
+// What the metadata says counts invalid UTF-8 as it was.
+void share_held_out_bytes(ResolvedRun& run, Session& session) {
+  const Tensor bytes = Tensor::empty(session.allocator(), Dtype::kI64, Shape{1});
+  *bytes.data<int64_t>() = static_cast<int64_t>(run.held_out_bytes);
+  session.world().all_reduce(bytes, parallel::Reduction::kSum, {"held-out bytes"})->wait();
+  const uint64_t of_source = run.held_out->source_bytes();
+  run.held_out_bytes = of_source > 0 ? of_source : static_cast<uint64_t>(*bytes.data<int64_t>());
 }
 
 void resolve_layout(ResolvedRun& run, int rank, int ranks) {
@@ -87,14 +101,8 @@ std::string identity_of(const Settings& settings) {
   return config::print_resolved(plain);
 }
 
-void check_same_model(const Settings& settings, const std::string& saved, const std::string& checkpoint) {
-  const std::vector<std::string> now = lines_of(identity_of(settings));
-  std::vector<std::string> then;
-  try {
-    then = lines_of(identity_of(config::parse_text<Settings>(checkpoint, saved)));
-  } catch (const ConfigError& failure) {
-    throw CheckpointError(checkpoint + ": its config cannot be read: " + failure.what());
-  }
+void check_same_model(const Settings& settings, const Settings& saved, const std::string& checkpoint) {
+  const std::vector<std::string> now = lines_of(identity_of(settings)), then = lines_of(identity_of(saved));
   std::string section;
   for (size_t i = 0; i < std::min(now.size(), then.size()); ++i) {
     if (!now[i].empty() && now[i][0] != ' ') section = now[i].substr(0, now[i].find(':'));
@@ -116,11 +124,14 @@ ResolvedRun resolve_run(Session& session, const Settings& settings) {
   parallel::all_ok_after(world, [&] {
     open_data(run);
     resolve_layout(run, world.rank(), world.size());
+    open_held_out(run, world.rank(), world.size());
   });
   const std::string text = config::print_resolved(run.settings);
   parallel::agree_on(world, xxh3_128(bytes_of(text)), "the config's hash");
-  parallel::agree_on(world, run.sampler->fingerprint() + run.tokenizer->fingerprint(),
+  const std::string held_out = run.held_out ? run.held_out->fingerprint() : "";
+  parallel::agree_on(world, run.sampler->fingerprint() + run.tokenizer->fingerprint() + held_out,
                      "the fingerprint of tokenizer and token files", ExitCode::kData);
+  if (run.held_out) share_held_out_bytes(run, session);
   run.settings.device.threads = session.threads();  // may differ between nodes, and changes no bit
   return run;
 }

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "core/config/config.h"
+#include "data/held_out.h"
 #include "data/loader.h"
 #include "data/sampler.h"
 #include "data/tokenizer.h"
@@ -18,6 +19,8 @@ struct ResolvedRun {
   std::unique_ptr<data::Tokenizer> tokenizer;
   std::shared_ptr<const data::Sampler> sampler;
   data::BatchPlan plan;
+  std::unique_ptr<const data::HeldOut> held_out;  // null: no validation
+  uint64_t held_out_bytes = 0;                    // of text behind what a validation scores; 0: unknown
 };
 
 // Collective. Bad input on any rank, and configs or data that differ between ranks, are refused on every rank.
@@ -25,7 +28,7 @@ ResolvedRun resolve_run(Session& session, const Settings& settings);
 
 // The settings that fix what a checkpoint means, as YAML; a resumed run must have the same.
 std::string identity_of(const Settings& settings);
-// Throws CheckpointError naming the first setting that differs, with both values. `saved` is a config.resolved.yaml.
-void check_same_model(const Settings& settings, const std::string& saved, const std::string& checkpoint);
+// Throws CheckpointError naming the first setting that differs from the checkpoint's, with both values.
+void check_same_model(const Settings& settings, const Settings& saved, const std::string& checkpoint);
 
 }  // namespace cadre::launch

@@ -2,6 +2,7 @@
 
 #include <fmt/core.h>
 
+#include <chrono>
 #include <cmath>
 #include <cstring>
 #include <nlohmann/json.hpp>
@@ -10,9 +11,11 @@
 #include "core/io/file.h"
 #include "core/io/hash.h"
 #include "launch/checkpoint/directory.h"
+#include "launch/inference/evaluate.h"
 #include "launch/monitor/monitor.h"
 #include "launch/signals.h"
 #include "launch/trainer/resolve.h"
+#include "launch/trainer/stored_config.h"
 #include "launch/trainer/trainer.h"
 #include "parallel/comm/agreement.h"
 
@@ -29,6 +32,7 @@ class Run {
 
  private:
   void finish();
+  void validate(StepOutcome& outcome);
   void prepare_directory();
   void set_earlier_run_aside();
   void check_same_tokenizer(CheckpointReader& reader);
@@ -118,8 +122,10 @@ void Run::resume(const ResumeRequest& request) {
   if (!choice.checkpoint) return;
   parallel::all_ok_after(session_.world(), [&] {
     CheckpointReader reader(*choice.checkpoint);
-    const nlohmann::json& saved = reader.manifest().header.state;
-    check_same_model(run_.settings, saved.value("config", ""), choice.checkpoint->string());
+    const std::string name = choice.checkpoint->string();
+    const StoredConfig stored = read_stored_config(name, reader.manifest().header.state.value("config", ""));
+    if (session_.rank() == 0 && !stored.unknown.empty()) session_.logger().warning(stored.warning(name));
+    check_same_model(run_.settings, stored.settings, name);
     check_same_tokenizer(reader);
     state_.restore(reader);
   });
@@ -224,6 +230,20 @@ void Run::finish() {
   for (const auto& observer : observers_) observer->on_finish();
 }
 
+// Adds the held-out loss to the metrics of a step that wants it. By the step alone, so that a resumed run evaluates at
+// the same steps; but whoever asked for a stop waits for the checkpoint.
+void Run::validate(StepOutcome& outcome) {
+  const Settings& s = run_.settings;
+  const int64_t every = s.validation.every;
+  const bool due = state_.step == s.run.steps || (every > 0 && state_.step % every == 0);
+  if (!run_.held_out || !due || !outcome.finite || outcome.votes.stop) return;
+  const auto start = std::chrono::steady_clock::now();
+  const Evaluation result = evaluate(session_.context(), state_.model(), *run_.held_out,
+                                     {s.batch.micro_batch_size, run_.held_out_bytes}, session_.world());
+  const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
+  outcome.metrics.validation = {result.tokens, result.loss, result.perplexity, result.bits_per_byte, elapsed.count()};
+}
+
 RunEnd Run::loop() {
   Trainer trainer(session_.context(), state_, session_.world(), trainer_options());
   const Settings& s = run_.settings;
@@ -231,7 +251,8 @@ RunEnd Run::loop() {
   RunEnd end = s.run.steps <= last_step ? RunEnd::kFinished : RunEnd::kStopAfter;
   data::Loader loader(run_.sampler, run_.plan, state_.step, s.data.prefetch);
   while (state_.step < last_step) {
-    const StepOutcome outcome = trainer.step([&] { return loader.next(); }, {stop_requested(), writer_.locally_done()});
+    StepOutcome outcome = trainer.step([&] { return loader.next(); }, {stop_requested(), writer_.locally_done()});
+    validate(outcome);
     for (const auto& observer : observers_) observer->on_step(outcome.metrics);
     const bool due = s.checkpoint.every > 0 && state_.step % s.checkpoint.every == 0 && state_.step < last_step;
     if (writer_.busy() && (outcome.votes.checkpoint_written || due || !outcome.finite))

@@ -68,6 +68,21 @@ TEST(ParseTest, UnknownKeysAreRefusedWithASuggestion) {
             "c.yaml:4: data.train[0].wieght: unknown key; did you mean \"weight\"?");
 }
 
+TEST(ParseTest, UnknownKeysCanBeListedInstead) {
+  const std::string text =
+      "seed: 7\nformer: {seed: 1}\noptimizer: {lr: 0.5, lr_: 1}\ndata: {train: [{path: a, wieght: 2}, b]}\n";
+  std::vector<std::string> unknown;
+  const Settings settings = parse<Settings>(parse_document("c.yaml", text), &unknown);
+  EXPECT_EQ(unknown, (std::vector<std::string>{"former", "optimizer.lr_", "data.train[0].wieght"}));
+  EXPECT_EQ(settings.seed, 7u);
+  EXPECT_EQ(settings.optimizer.lr, 0.5);
+  EXPECT_EQ(settings.data.train.size(), 2u);
+  EXPECT_EQ(
+      error_of([&] { parse<Settings>(parse_document("c.yaml", "former: 1\nseed: x\n"), &unknown); }).substr(0, 15),
+      "c.yaml:2: seed:");
+  EXPECT_NE(error_of([&] { parse<Settings>(parse_document("c.yaml", text)); }), "no error") << "strict without a list";
+}
+
 TEST(ParseTest, TypesAreStrict) {
   EXPECT_EQ(parse_error("threads: \"4\"\n"), "c.yaml:1: threads: got the string \"4\", wanted integer");
   EXPECT_EQ(parse_error("threads: [4]\n"), "c.yaml:1: threads: got a list, wanted integer");

@@ -1,5 +1,6 @@
 #include "launch/monitor/metrics_file.h"
 
+#include <cmath>
 #include <limits>
 #include <nlohmann/json.hpp>
 
@@ -75,6 +76,31 @@ TEST_F(MetricsFileTest, WhatIsNotFiniteOrNotKnownIsNull) {
   for (const char* key : {"loss", "grad_norm", "tokens_per_second", "mfu"})
     EXPECT_TRUE(object.at(key).is_null()) << key;
   EXPECT_TRUE(object.at("experts").empty());
+}
+
+TEST_F(MetricsFileTest, AValidationStandsInItsStepOnly) {
+  {
+    MetricsFile file;
+    file.on_start(info());
+    file.on_step(step(1));
+    file.on_step(validated_step(2));
+  }
+  EXPECT_FALSE(json::parse(metrics_line(step(1), info())).contains("validation_loss"));
+  StepMetrics m = validated_step(2);
+  json object = json::parse(metrics_line(m, info()));
+  EXPECT_EQ(object.at("validation_loss"), 2.25);
+  EXPECT_EQ(object.at("validation_perplexity"), 9.5);
+  EXPECT_EQ(object.at("validation_bits_per_byte"), 1.75);
+  EXPECT_EQ(object.at("validation_seconds"), 0.5);
+  EXPECT_EQ(object.size(), 20u);
+  m.validation.bits_per_byte = 0;
+  EXPECT_TRUE(json::parse(metrics_line(m, info())).at("validation_bits_per_byte").is_null()) << "unknown";
+  const std::vector<LossPoint> points = read_losses(path());
+  ASSERT_EQ(points.size(), 2u);
+  EXPECT_TRUE(std::isnan(points[0].validation));
+  EXPECT_EQ(points[1].validation, 2.25);
+  run_steps(3, 3);
+  EXPECT_EQ(steps(), up_to(3)) << "a line with a validation is a whole line";
 }
 
 TEST_F(MetricsFileTest, AfterAResumeEachStepStandsOnce) {

@@ -56,6 +56,12 @@ class MonitorTest : public ::testing::Test {
     return m;
   }
 
+  static StepMetrics validated_step(int64_t number) {
+    StepMetrics m = step(number);
+    m.validation = {4096, 2.25, 9.5, 1.75, 0.5};
+    return m;
+  }
+
   static std::string contents(const std::filesystem::path& path) {
     std::ifstream file(path, std::ios::binary);
     std::ostringstream text;

@@ -84,6 +84,26 @@ TEST(LossSvg, LongRunsKeepTheirSpikes) {
   EXPECT_NEAR(top, 44, 0.1) << "the spike reaches the top of the frame";
 }
 
+TEST(LossSvg, TheValidationIsACurveOfItsOwn) {
+  std::vector<LossPoint> points = falling(100);
+  EXPECT_EQ(loss_svg(points, "t").find("validation"), std::string::npos);
+  for (size_t i = 19; i < points.size(); i += 20) points[i].validation = points[i].loss + 1;
+  points[19].validation = 12;  // above all losses
+  const std::string svg = loss_svg(points, "t");
+  expect_well_formed(svg);
+  const auto lines = polylines(svg);
+  ASSERT_EQ(lines.size(), 3u);
+  ASSERT_EQ(lines[2].size(), 5u);
+  EXPECT_EQ(count_of(svg, "<circle"), 5);
+  EXPECT_EQ(lines[2][1].first, lines[0][39].first) << "at its step";
+  EXPECT_LT(lines[2][1].second, lines[0][39].second) << "a greater loss is higher";
+  EXPECT_NEAR(lines[2][0].second, 44, 0.1) << "the frame holds both curves";
+  EXPECT_NE(svg.find(">training<"), std::string::npos);
+  EXPECT_NE(svg.find(">validation<"), std::string::npos);
+  points.back().validation = std::numeric_limits<double>::infinity();
+  expect_well_formed(loss_svg(points, "t"));
+}
+
 TEST(LossSvg, OddRunsAreDrawn) {
   expect_well_formed(loss_svg({}, "none"));
   expect_well_formed(loss_svg({{1, 1000, 2.5}}, "one"));

@@ -63,6 +63,36 @@ TEST_F(ProgressTest, TextHasWhatIsKnown) {
             "step 7/100  loss 2.0000  16.4k tokens/s  1.5 GiB  ETA 12 s");
 }
 
+TEST_F(ProgressTest, AValidationFollowsTheLoss) {
+  RateMeter rate;
+  rate.add(2048, 0.125);
+  EXPECT_EQ(progress_text(validated_step(7), info(), rate, Detail::kLive).substr(0, 42),
+            "step 7/100  loss 2.0000  validation 2.2500");
+  EXPECT_EQ(progress_text(validated_step(7), info(), rate, Detail::kFull).substr(0, 76),
+            "step 7/100  loss 2.0000  validation 2.2500 (1.750 bits per byte)  lr 3.00e-0");
+  StepMetrics unknown = validated_step(7);
+  unknown.validation.bits_per_byte = 0;
+  EXPECT_EQ(count_of(progress_text(unknown, info(), rate, Detail::kFull), "byte"), 0);
+}
+
+TEST_F(ProgressTest, AStepWithAValidationIsLogged) {
+  Progress progress(logger_, 10, 0, pipe_[1], false);
+  progress.on_start(info());
+  for (int64_t i = 1; i <= 10; ++i) progress.on_step(i == 4 ? validated_step(i) : step(i));
+  EXPECT_EQ(count_of(log(), "step 4/100"), 1);
+  EXPECT_EQ(count_of(log(), "validation"), 1) << "a line is of its step";
+  EXPECT_EQ(count_of(log(), "\n"), 3) << log();
+}
+
+TEST_F(ProgressTest, OnATerminalTheLatestValidationStays) {
+  Progress progress(logger_, 10, 100, pipe_[1], false);
+  progress.on_start(info());
+  for (int64_t i = 1; i <= 6; ++i) progress.on_step(i == 4 ? validated_step(i) : step(i));
+  const std::string text = terminal();
+  EXPECT_EQ(count_of(text, "\rstep"), 6);
+  EXPECT_EQ(count_of(text, "validation 2.2500"), 3) << text;
+}
+
 TEST(FitFields, LastFieldsGoFirst) {
   EXPECT_EQ(fit_fields({"step 1", "loss 2", "ETA 3"}, 21), "step 1  loss 2  ETA 3");
   EXPECT_EQ(fit_fields({"step 1", "loss 2", "ETA 3"}, 20), "step 1  loss 2");

@@ -175,6 +175,16 @@ TEST_F(TensorBoardTest, OddValuesAreWritten) {
   EXPECT_EQ(events[0].scalars.at(std::string(300, 't')), -0.5f);
 }
 
+TEST_F(TensorBoardTest, AValidationHasScalarsOfItsOwn) {
+  std::map<std::string, double> found;
+  for (const Scalar& scalar : scalars_of(validated_step(1), info())) found[scalar.tag] = scalar.value;
+  EXPECT_EQ(found.at("validation/loss"), 2.25);
+  EXPECT_EQ(found.at("validation/perplexity"), 9.5);
+  EXPECT_EQ(found.at("validation/bits_per_byte"), 1.75);
+  EXPECT_EQ(found.at("validation/seconds"), 0.5);
+  for (const Scalar& scalar : scalars_of(step(1), info())) EXPECT_EQ(scalar.tag.find("validation"), std::string::npos);
+}
+
 TEST_F(TensorBoardTest, ALayerWithoutTokensHasNoShares) {
   StepMetrics m = step(1);
   m.experts = {{1, {0, 0}, 0}, {2, {}, 0}};
