@@ -15,19 +15,20 @@ void Parameter::zero_gradient_if_empty() {
   gradient_empty = false;
 }
 
-const kernels::PackedMatrix& Parameter::packed(const Context& context, kernels::Operand operand) {
-  Packed& packed = packed_[operand == kernels::Operand::kTransposed ? 1 : 0];
-  if (packed.version == version_) return packed.matrix;
+kernels::RightOperand Parameter::operand(const Context& context, kernels::Operand operand) {
   const TensorView weights = as_groups(value);
-  const bool transposed = operand == kernels::Operand::kTransposed;
-  const int64_t k = weights.shape[transposed ? 2 : 1], n = weights.shape[transposed ? 1 : 2];
-  if (!packed.storage) {
-    const int64_t elements = kernels::packed_elements(context.exec, value.dtype(), weights.shape[0], k, n);
-    packed.storage = Tensor::empty(context.allocator, value.dtype(), Shape{elements});
+  Packed& cached = packed_[operand == kernels::Operand::kTransposed ? 1 : 0];
+  if (cached.version == version_) return cached.operand;
+  const bool first_use = cached.used != version_;
+  cached.used = version_;
+  if (operand == kernels::Operand::kAsStored && first_use) return kernels::as_stored(weights);
+  if (!cached.storage) {
+    const int64_t elements = kernels::packed_elements(context.exec, weights, operand);
+    cached.storage = Tensor::empty(context.allocator, value.dtype(), Shape{elements});
   }
-  packed.matrix = kernels::pack_matrix(context.exec, weights, operand, packed.storage);
-  packed.version = version_;
-  return packed.matrix;
+  cached.operand = kernels::pack(context.exec, weights, operand, cached.storage);
+  cached.version = version_;
+  return cached.operand;
 }
 
 }  // namespace cadre::autograd

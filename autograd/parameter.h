@@ -36,16 +36,19 @@ struct Parameter {
   // A gradient that nothing reached is zero.
   void zero_gradient_if_empty();
 
-  // Weights rearranged for matrix products, rebuilt on first use after touch(). shape is [groups, r, c] or [r, c].
-  const kernels::PackedMatrix& packed(const Context& context, kernels::Operand operand);
+  // The value for matrix products; shape is [groups, r, c] or [r, c]. Packed on first use after touch() for the
+  // forward, which cannot do without, and on second use for the input gradient: with one micro-batch a step it is never
+  // worth it.
+  kernels::RightOperand operand(const Context& context, kernels::Operand operand);
   // The value changed: packed forms are stale.
   void touch() { ++version_; }
 
  private:
   struct Packed {
     Tensor storage;
-    kernels::PackedMatrix matrix;
-    int64_t version = -1;
+    kernels::RightOperand operand;
+    int64_t version = -1;  // that is packed
+    int64_t used = -1;     // that was last asked for
   };
   Packed packed_[2];
   int64_t version_ = 0;

@@ -81,7 +81,8 @@ struct Product {
   const float* a;
   int64_t a_stride;
   const int64_t* bounds;
-  const float* packed;
+  const float* panels_of_all;  // packed right operand, or null
+  TensorView matrices;         // as stored
   int64_t groups;
   int64_t k;
   int64_t n;
@@ -101,6 +102,28 @@ struct Product {
     return cost;
   }
 
+  void multiply(int64_t group, int64_t row, int64_t rows, Range part, float* scratch) const {
+    cpu::MultiplyArguments arguments{};
+    arguments.a = a + row * a_stride;
+    arguments.a_stride = a_stride;
+    arguments.rows = rows;
+    arguments.k = k;
+    if (panels_of_all != nullptr) {
+      arguments.panels = panels_of_all + group * panels() * k * table.panel_width;
+    } else {
+      arguments.matrix = matrices.as<float>() + group * k * matrices.row_stride;
+      arguments.matrix_stride = matrices.row_stride;
+    }
+    arguments.panel_begin = part.begin;
+    arguments.panel_end = part.end;
+    arguments.n = n;
+    arguments.out = out + row * out_stride;
+    arguments.out_stride = out_stride;
+    arguments.accumulate = accumulate;
+    arguments.scratch = scratch;
+    table.multiply(arguments);
+  }
+
   void run_share(Share share, float* scratch) const {
     for (int64_t group = 0; group < groups && !share.done(); ++group) {
       const int64_t rows = bounds[group + 1] - bounds[group];
@@ -111,8 +134,7 @@ struct Product {
         const Range part = share.take(panels(), height + kPanelCost);
         if (part.begin >= part.end) continue;
         const int64_t row = bounds[group] + begin;
-        table.multiply({a + row * a_stride, a_stride, height, k, packed + group * panels() * k * table.panel_width,
-                        part.begin, part.end, n, out + row * out_stride, out_stride, accumulate, scratch});
+        multiply(group, row, height, part, scratch);
       }
     }
   }
@@ -166,23 +188,37 @@ struct WeightGradient {
   }
 };
 
-void pack_f32(const Exec& exec, TensorView weights, Operand operand, const PackedMatrix& packed) {
-  const cpu::GemmTable& table = CADRE_SIMD_SELECT(exec.isa, kGemmTable);
-  const int64_t rows = weights.rows() / packed.groups;
+int64_t groups_of(TensorView weights) { return weights.shape.rank() == 3 ? weights.shape[0] : 1; }
+
+void check_rank(std::string_view op, TensorView weights) {
+  if (weights.shape.rank() == 2 || weights.shape.rank() == 3) return;
+  fail(op, fmt::format("weights {}; wanted [groups, r, c] or [r, c]", weights.shape.to_string()));
+}
+
+RightOperand operand_of(TensorView weights, Operand operand) {
   const bool transposed = operand == Operand::kTransposed;
-  const int64_t panels = ceil_div(packed.n, table.panel_width);
+  return {weights, false, groups_of(weights), weights.shape[transposed ? -1 : -2], weights.shape[transposed ? -2 : -1]};
+}
+
+int64_t packed_elements(const Exec& exec, Dtype dtype, const RightOperand& b) {
+  const int64_t width = dtype == Dtype::kF64 ? 1 : CADRE_SIMD_SELECT(exec.isa, kGemmTable).panel_width;
+  return b.groups * b.k * ceil_div(b.n, width) * width;
+}
+
+void pack_f32(const Exec& exec, TensorView weights, Operand operand, const RightOperand& packed) {
+  const cpu::GemmTable& table = CADRE_SIMD_SELECT(exec.isa, kGemmTable);
+  const int64_t rows = weights.shape[-2], panels = ceil_div(packed.n, table.panel_width);
+  const bool transposed = operand == Operand::kTransposed;
   const int64_t units = transposed ? panels : rows;
   parallel_for(exec.threads, packed.groups * units, 1, [&](int64_t begin, int64_t end) {
     for (int64_t group = begin / units; group * units < end; ++group) {
-      const int64_t first = std::max(begin - group * units, int64_t{0});
-      const int64_t last = std::min(end - group * units, units);
       const cpu::PackArguments arguments{weights.as<float>() + group * rows * weights.row_stride,
                                          weights.row_stride,
                                          rows,
                                          weights.cols(),
-                                         first,
-                                         last,
-                                         packed.storage.as<float>() + group * panels * packed.k * table.panel_width};
+                                         std::max(begin - group * units, int64_t{0}),
+                                         std::min(end - group * units, units),
+                                         packed.values.as<float>() + group * panels * packed.k * table.panel_width};
       (transposed ? table.pack_transposed : table.pack_as_stored)(arguments);
     }
   });
@@ -190,44 +226,45 @@ void pack_f32(const Exec& exec, TensorView weights, Operand operand, const Packe
 
 }  // namespace
 
-int64_t packed_elements(const Exec& exec, Dtype dtype, int64_t groups, int64_t k, int64_t n) {
-  if (dtype == Dtype::kF64) return groups * k * n;
-  const int64_t width = CADRE_SIMD_SELECT(exec.isa, kGemmTable).panel_width;
-  return groups * k * ceil_div(n, width) * width;
+int64_t packed_elements(const Exec& exec, TensorView weights, Operand operand) {
+  check_rank("packed_elements", weights);
+  return packed_elements(exec, weights.dtype, operand_of(weights, operand));
 }
 
-PackedMatrix pack_matrix(const Exec& exec, TensorView weights, Operand operand, TensorView storage) {
-  check_types("pack_matrix", {weights.dtype, storage.dtype});
-  if (weights.shape.rank() != 2 && weights.shape.rank() != 3) {
-    fail("pack_matrix", fmt::format("weights {}; wanted [groups, r, c] or [r, c]", weights.shape.to_string()));
-  }
-  const int64_t groups = weights.shape.rank() == 3 ? weights.shape[0] : 1;
-  const int64_t rows = weights.shape[-2];
-  const int64_t columns = weights.cols();
-  const bool transposed = operand == Operand::kTransposed;
-  const PackedMatrix packed{storage, groups, transposed ? columns : rows, transposed ? rows : columns};
-  const int64_t needed = packed_elements(exec, weights.dtype, groups, packed.k, packed.n);
+RightOperand as_stored(TensorView weights) {
+  check_rank("as_stored", weights);
+  return operand_of(weights, Operand::kAsStored);
+}
+
+RightOperand pack(const Exec& exec, TensorView weights, Operand operand, TensorView storage) {
+  constexpr std::string_view kOp = "pack";
+  check_types(kOp, {weights.dtype, storage.dtype});
+  check_rank(kOp, weights);
+  RightOperand packed = operand_of(weights, operand);
+  packed.values = storage;
+  packed.packed = true;
+  const int64_t needed = packed_elements(exec, weights.dtype, packed);
   if (storage.shape.elements() < needed) {
-    fail("pack_matrix", fmt::format("storage of {} elements for weights {}; wanted {}", storage.shape.elements(),
-                                    weights.shape.to_string(), needed));
+    fail(kOp, fmt::format("storage of {} elements for weights {}; wanted {}", storage.shape.elements(),
+                          weights.shape.to_string(), needed));
   }
   if (needed == 0) return packed;
   if (weights.dtype == Dtype::kF64) {
-    reference::pack_matrix(weights, operand, packed);
+    reference::pack(weights, operand, packed);
   } else {
     pack_f32(exec, weights, operand, packed);
   }
   return packed;
 }
 
-void grouped_gemm(const Exec& exec, TensorView a, TensorView offsets, const PackedMatrix& b, TensorView out,
+void grouped_gemm(const Exec& exec, TensorView a, TensorView offsets, const RightOperand& b, TensorView out,
                   Write write) {
   constexpr std::string_view kOp = "grouped_gemm";
-  check_types(kOp, {a.dtype, b.storage.dtype, out.dtype});
-  if (a.cols() != b.k || out.cols() != b.n || a.rows() != out.rows() ||
-      b.storage.shape.elements() < packed_elements(exec, a.dtype, b.groups, b.k, b.n)) {
+  check_types(kOp, {a.dtype, b.values.dtype, out.dtype});
+  const int64_t needed = b.packed ? packed_elements(exec, a.dtype, b) : b.groups * b.k * b.n;
+  if (a.cols() != b.k || out.cols() != b.n || a.rows() != out.rows() || b.values.shape.elements() < needed) {
     fail(kOp, fmt::format("a {}, right operand [{}, {}, {}] in {} elements, out {}", a.shape.to_string(), b.groups, b.k,
-                          b.n, b.storage.shape.elements(), out.shape.to_string()));
+                          b.n, b.values.shape.elements(), out.shape.to_string()));
   }
   std::array<int64_t, 2> whole;
   const int64_t* bounds = row_bounds(kOp, offsets, b.groups, a.rows(), whole);
@@ -236,7 +273,8 @@ void grouped_gemm(const Exec& exec, TensorView a, TensorView offsets, const Pack
                         a.as<float>(),
                         a.row_stride,
                         bounds,
-                        b.storage.as<float>(),
+                        b.packed ? b.values.as<float>() : nullptr,
+                        b.values,
                         b.groups,
                         b.k,
                         b.n,

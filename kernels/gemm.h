@@ -10,26 +10,32 @@
 
 namespace cadre::kernels {
 
-// Weights rearranged for streaming: panels [n / width][k][width] per group, zero padded. Valid until the weights
-// change.
-struct PackedMatrix {
-  TensorView storage;  // [packed_elements], 64-byte aligned
+// The right operand of a product, one matrix [k, n] for each group.
+struct RightOperand {
+  TensorView values;    // packed: [packed_elements], 64-byte aligned; otherwise the matrices themselves
+  bool packed = false;  // panels [n / width][k][width] per group, zero padded
   int64_t groups = 0;
   int64_t k = 0;  // contraction length
   int64_t n = 0;  // columns of the product
 };
 
-enum class Operand { kAsStored, kTransposed };
+// How weights [groups, r, c] or [r, c] enter a product.
+enum class Operand {
+  kAsStored,    // k = r, n = c: input gradient, dx = dy W
+  kTransposed,  // k = c, n = r: forward, y = x W^T
+};
 
-int64_t packed_elements(const Exec& exec, Dtype dtype, int64_t groups, int64_t k, int64_t n);
+// Weights as they stand (kAsStored). Nothing is copied; a product packs what it needs in passing, which pays for
+// weights that are used once: the same bits, a little slower than packed.
+RightOperand as_stored(TensorView weights);
 
-// weights [groups, r, c]. kTransposed: the right operand is W^T, k = c, n = r (forward, y = x W^T). kAsStored: k = r,
-// n = c (input gradient, dx = dy W).
-PackedMatrix pack_matrix(const Exec& exec, TensorView weights, Operand operand, TensorView storage);
+// Weights rearranged in `storage` ([packed_elements]). Valid until the weights change.
+RightOperand pack(const Exec& exec, TensorView weights, Operand operand, TensorView storage);
+int64_t packed_elements(const Exec& exec, TensorView weights, Operand operand);
 
 // out[row, n] (+)= a[row, k] B[group of row]. a and out may be strided. `offsets` empty: one group with all rows. Rows
 // at or past offsets[groups] are left alone.
-void grouped_gemm(const Exec& exec, TensorView a, TensorView offsets, const PackedMatrix& b, TensorView out,
+void grouped_gemm(const Exec& exec, TensorView a, TensorView offsets, const RightOperand& b, TensorView out,
                   Write write);
 
 // dw[group] (+)= dy_group^T x_group: dy [rows, r], x [rows, c], dw [groups, r, c]; sums run over rows in ascending

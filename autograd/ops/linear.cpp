@@ -7,20 +7,15 @@ namespace {
 
 int64_t groups_of(const Shape& weight) { return weight.rank() == 3 ? weight[0] : 1; }
 
-// out = a B, with B from the parameter's cache, or packed for this call when the weight is no parameter.
-void multiply(const Context& context, Parameter* parameter, TensorView weight, kernels::Operand operand, TensorView a,
-              TensorView offsets, TensorView out, kernels::Write write) {
-  if (parameter != nullptr) {
-    kernels::grouped_gemm(context.exec, a, offsets, parameter->packed(context, operand), out, write);
-    return;
-  }
+// The weight as an operand from the parameter's cache, or for this call when it is no parameter.
+kernels::RightOperand operand_of(const Context& context, Parameter* parameter, TensorView weight,
+                                 kernels::Operand operand, Tensor& storage) {
+  if (parameter != nullptr) return parameter->operand(context, operand);
   const TensorView grouped = as_groups(weight);
-  const bool transposed = operand == kernels::Operand::kTransposed;
-  const int64_t k = grouped.shape[transposed ? 2 : 1], n = grouped.shape[transposed ? 1 : 2];
-  const int64_t elements = kernels::packed_elements(context.exec, weight.dtype, grouped.shape[0], k, n);
-  const Tensor storage = Tensor::empty(context.allocator, weight.dtype, Shape{elements});
-  const kernels::PackedMatrix packed = kernels::pack_matrix(context.exec, grouped, operand, storage);
-  kernels::grouped_gemm(context.exec, a, offsets, packed, out, write);
+  if (operand == kernels::Operand::kAsStored) return kernels::as_stored(grouped);
+  storage =
+      Tensor::empty(context.allocator, weight.dtype, Shape{kernels::packed_elements(context.exec, grouped, operand)});
+  return kernels::pack(context.exec, grouped, operand, storage);
 }
 
 }  // namespace
@@ -36,15 +31,19 @@ std::vector<TensorSpec> GroupedLinear::infer(std::span<const TensorSpec> in) con
 }
 
 void GroupedLinear::forward(const Forward& f) const {
-  multiply(f.context, f.parameters[1], f.in[1], kernels::Operand::kTransposed, f.in[0], f.in[2], f.out[0],
-           kernels::Write::kOverwrite);
+  Tensor storage;
+  const kernels::RightOperand right =
+      operand_of(f.context, f.parameters[1], f.in[1], kernels::Operand::kTransposed, storage);
+  kernels::grouped_gemm(f.context.exec, f.in[0], f.in[2], right, f.out[0], kernels::Write::kOverwrite);
 }
 
 void GroupedLinear::backward_inputs(Backward& b) const {
   if (!b.wants(0)) return;
   const Backward::Target dx = b.target(0);
-  multiply(b.context(), b.parameter(1), b.in(1), kernels::Operand::kAsStored, b.gradient(0), b.in(2), dx.view,
-           dx.write);
+  Tensor storage;
+  const kernels::RightOperand right =
+      operand_of(b.context(), b.parameter(1), b.in(1), kernels::Operand::kAsStored, storage);
+  kernels::grouped_gemm(b.context().exec, b.gradient(0), b.in(2), right, dx.view, dx.write);
 }
 
 void GroupedLinear::backward_parameters(Backward& b) const {

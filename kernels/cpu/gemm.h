@@ -10,13 +10,16 @@
 
 namespace cadre::cpu {
 
-// out[rows, columns of the panels] (+)= a[rows, k] * panels. `panels`: panel 0 of the matrix, [n / width][k][width].
+// out[rows, columns of the panels] (+)= a[rows, k] * B. B is packed, `panels`: panel 0, [n / width][k][width]; or it
+// stands as a matrix [k, n], and panels are packed in passing.
 struct MultiplyArguments {
   const float* a;
   int64_t a_stride;
   int64_t rows;
   int64_t k;
-  const float* panels;
+  const float* panels;  // or null
+  const float* matrix;
+  int64_t matrix_stride;
   int64_t panel_begin;
   int64_t panel_end;
   int64_t n;

@@ -19,7 +19,8 @@ int64_t row_block(int64_t k) {
 constexpr int64_t kAliasBytes = 2048;
 constexpr int64_t kCopyPadding = 16;
 
-int64_t multiply_scratch(int64_t k) { return row_block(k) * (k + kCopyPadding); }
+// A copy of the block's rows, and one panel.
+int64_t multiply_scratch(int64_t k) { return row_block(k) * (k + kCopyPadding) + k * kPanelWidth; }
 
 void copy_rows(const float* from, int64_t from_stride, int64_t rows, int64_t columns, float* to, int64_t to_stride) {
   for (int64_t i = 0; i < rows; ++i) {
@@ -35,50 +36,95 @@ void copy_rows(const float* from, int64_t from_stride, int64_t rows, int64_t col
 constexpr int64_t kMostSpread = 4;
 constexpr int64_t kSpreadFloats = 64 * 1024;  // a panel; two stand in the L2 cache
 
-void multiply(const MultiplyArguments& arguments) {
-  const float* a = arguments.a;
-  int64_t a_stride = arguments.a_stride;
-  if (a_stride * 4 % kAliasBytes == 0 && arguments.rows > 4) {
-    copy_rows(a, a_stride, arguments.rows, arguments.k, arguments.scratch, arguments.k + kCopyPadding);
+// The tile functions for rows of A with each kind of panel.
+struct Functions {
+  TilePair near, near_and_next, far, pack;
+  explicit Functions(const TileSplit& split)
+      : near(tile_function<Left::kRows, Right::kPanel>, split),
+        near_and_next(tile_function<Left::kRows, Right::kPanelAndNext>, split),
+        far(tile_function<Left::kRows, Right::kFarPanel>, split),
+        pack(tile_function<Left::kRows, Right::kPackPanel>, split) {}
+};
+
+// A block of rows, copied when its rows would drive each other out of the cache.
+struct Block {
+  const float* a;
+  int64_t stride;
+  TileSplit split;
+
+  explicit Block(const MultiplyArguments& arguments)
+      : a(arguments.a), stride(arguments.a_stride), split(arguments.rows) {
+    if (stride * 4 % kAliasBytes != 0 || arguments.rows <= 4) return;
+    copy_rows(a, stride, arguments.rows, arguments.k, arguments.scratch, arguments.k + kCopyPadding);
     a = arguments.scratch;
-    a_stride = arguments.k + kCopyPadding;
+    stride = arguments.k + kCopyPadding;
   }
-  const TileSplit split(arguments.rows);
-  const TilePair far(tile_function<Left::kRows, Right::kFarPanel>, split);
-  const TilePair near(tile_function<Left::kRows, Right::kPanel>, split);
-  const TilePair spread(tile_function<Left::kRows, Right::kPanelAndNext>, split);
-  const int64_t panel_floats = arguments.k * kPanelWidth;
-  const bool spreads = split.count() > 1 && split.count() <= kMostSpread && panel_floats <= kSpreadFloats;
-  for (int64_t panel = arguments.panel_begin; panel < arguments.panel_end; ++panel) {
-    const int64_t column = panel * kPanelWidth;
-    const int64_t rest = arguments.n - column;
-    Tile tile{.a = a,
-              .a_stride = a_stride,
-              .b = arguments.panels + column * arguments.k,
-              .b_stride = kPanelWidth,
-              .k = arguments.k,
-              .out = arguments.out + column,
-              .out_stride = arguments.out_stride,
-              .columns = rest < kPanelWidth ? rest : kPanelWidth,
-              .accumulate = arguments.accumulate,
-              .stream_out = false,
-              .next_b = nullptr,
-              .next_b_step = (kPanelWidth + split.count() - 1) / split.count(),
-              .next_out = nullptr,
-              .packed_a = nullptr,
-              .packed_b = nullptr};
-    for (int64_t i = 0; i < split.count(); ++i) {
-      const int64_t height = split.height(i);
-      tile.next_out =
-          i + 1 < split.count() ? tile.out + height * arguments.out_stride : arguments.out + column + kPanelWidth;
-      tile.next_b = tile.b + panel_floats + i * arguments.k * tile.next_b_step;
-      // The first tile brings the panel from afar; the others find it in the cache.
-      const bool far_away = i == 0 && (!spreads || panel == arguments.panel_begin);
-      (far_away ? far : spreads ? spread : near).of(height)(tile);
-      tile.a += height * a_stride;
-      tile.out += height * arguments.out_stride;
-    }
+};
+
+Tile first_tile(const MultiplyArguments& arguments, const Block& block, int64_t column) {
+  const int64_t rest = arguments.n - column;
+  Tile tile{};
+  tile.a = block.a;
+  tile.a_stride = block.stride;
+  tile.k = arguments.k;
+  tile.out = arguments.out + column;
+  tile.out_stride = arguments.out_stride;
+  tile.columns = rest < kPanelWidth ? rest : kPanelWidth;
+  tile.accumulate = arguments.accumulate;
+  return tile;
+}
+
+// The tiles of one panel; `first` is the function of the topmost.
+void multiply_panel(const MultiplyArguments& arguments, const Block& block, Tile tile, const TilePair& first,
+                    const TilePair& others, const float* panel) {
+  const TileSplit& split = block.split;
+  const float* const next_panel = panel + arguments.k * kPanelWidth;
+  tile.next_b_step = (kPanelWidth + split.count() - 1) / split.count();
+  float* const next_column = tile.out + kPanelWidth;
+  for (int64_t i = 0; i < split.count(); ++i) {
+    const int64_t height = split.height(i);
+    tile.next_out = i + 1 < split.count() ? tile.out + height * tile.out_stride : next_column;
+    tile.next_b = next_panel + i * tile.k * tile.next_b_step;
+    (i == 0 ? first : others).of(height)(tile);
+    tile.b = panel;
+    tile.a += height * tile.a_stride;
+    tile.out += height * tile.out_stride;
   }
+}
+
+// The first tile of a panel brings it from afar, the others find it in the cache; or all share the next one's fetching.
+void multiply_packed(const MultiplyArguments& arguments, const Block& block, const Functions& functions) {
+  const int64_t panel_floats = arguments.k * kPanelWidth, tiles = block.split.count();
+  const bool spread = tiles > 1 && tiles <= kMostSpread && panel_floats <= kSpreadFloats;
+  const TilePair& others = spread ? functions.near_and_next : functions.near;
+  for (int64_t index = arguments.panel_begin; index < arguments.panel_end; ++index) {
+    Tile tile = first_tile(arguments, block, index * kPanelWidth);
+    const float* const panel = arguments.panels + index * panel_floats;
+    tile.b = panel;
+    const bool near = spread && index > arguments.panel_begin;
+    multiply_panel(arguments, block, tile, near ? others : functions.far, others, panel);
+  }
+}
+
+// The first tile packs the panel in passing.
+void multiply_matrix(const MultiplyArguments& arguments, const Block& block, const Functions& functions) {
+  float* const panel = arguments.scratch + row_block(arguments.k) * (arguments.k + kCopyPadding);
+  for (int64_t index = arguments.panel_begin; index < arguments.panel_end; ++index) {
+    const float* const matrix = arguments.matrix + index * kPanelWidth;
+    Tile tile = first_tile(arguments, block, index * kPanelWidth);
+    const bool whole = tile.columns == kPanelWidth;
+    if (!whole) pack_narrow_panel(matrix, arguments.matrix_stride, arguments.k, tile.columns, panel);
+    tile.b = whole ? matrix : panel;
+    tile.b_stride = arguments.matrix_stride;
+    tile.packed_b = panel;
+    multiply_panel(arguments, block, tile, whole ? functions.pack : functions.near, functions.near, panel);
+  }
+}
+
+void multiply(const MultiplyArguments& arguments) {
+  const Block block(arguments);
+  const Functions functions(block.split);
+  (arguments.panels != nullptr ? multiply_packed : multiply_matrix)(arguments, block, functions);
 }
 
 }  // namespace

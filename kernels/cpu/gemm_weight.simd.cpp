@@ -39,15 +39,6 @@ struct Chunk {
   int64_t panel_elements() const { return rows * kPanelWidth + kGap; }
 };
 
-// The last panel of a matrix, filled with zeros.
-void pack_narrow_panel(const float* x, int64_t stride, int64_t rows, int64_t columns, float* to) {
-  const int64_t first = columns < kWidth ? columns : kWidth;
-  for (int64_t p = 0; p < rows; ++p, x += stride, to += kPanelWidth) {
-    store(to, load_partial(x, first));
-    store(to + kWidth, columns > kWidth ? load_partial(x + kWidth, columns - kWidth) : zero());
-  }
-}
-
 void multiply_chunk(const WeightGradientArguments& arguments, const Chunk& chunk, const TileSplit& split,
                     const Functions& functions) {
   float* const panels = arguments.scratch;

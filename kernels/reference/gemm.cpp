@@ -14,11 +14,11 @@ Map map_rows(TensorView view, int64_t begin, int64_t rows) {
 
 }  // namespace
 
-void pack_matrix(TensorView weights, kernels::Operand operand, const kernels::PackedMatrix& packed) {
-  const int64_t rows = weights.rows() / packed.groups;
+void pack(TensorView weights, kernels::Operand operand, const kernels::RightOperand& packed) {
+  const int64_t rows = weights.shape[-2];
   for (int64_t group = 0; group < packed.groups; ++group) {
+    Eigen::Map<Matrix> target(packed.values.as<double>() + group * packed.k * packed.n, packed.k, packed.n);
     const Map source = map_rows(weights, group * rows, rows);
-    Eigen::Map<Matrix> target(packed.storage.as<double>() + group * packed.k * packed.n, packed.k, packed.n);
     if (operand == kernels::Operand::kTransposed) {
       target = source.transpose();
     } else {
@@ -27,13 +27,14 @@ void pack_matrix(TensorView weights, kernels::Operand operand, const kernels::Pa
   }
 }
 
-void grouped_gemm(TensorView a, const int64_t* offsets, const kernels::PackedMatrix& b, TensorView out,
+void grouped_gemm(TensorView a, const int64_t* offsets, const kernels::RightOperand& b, TensorView out,
                   kernels::Write write) {
   for (int64_t group = 0; group < b.groups; ++group) {
     const int64_t begin = offsets[group];
     const int64_t rows = offsets[group + 1] - begin;
     if (rows == 0) continue;
-    const Eigen::Map<const Matrix> right(b.storage.as<double>() + group * b.k * b.n, b.k, b.n);
+    const int64_t stride = b.packed ? b.n : b.values.row_stride;
+    const Map right(b.values.as<double>() + group * b.k * stride, b.k, b.n, Eigen::OuterStride<>(stride));
     Map result = map_rows(out, begin, rows);
     if (write == kernels::Write::kOverwrite) result.setZero();
     result.noalias() += map_rows(a, begin, rows) * right;

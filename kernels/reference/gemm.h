@@ -5,8 +5,8 @@
 
 namespace cadre::reference {
 
-void pack_matrix(TensorView weights, kernels::Operand operand, const kernels::PackedMatrix& packed);
-void grouped_gemm(TensorView a, const int64_t* offsets, const kernels::PackedMatrix& b, TensorView out,
+void pack(TensorView weights, kernels::Operand operand, const kernels::RightOperand& packed);
+void grouped_gemm(TensorView a, const int64_t* offsets, const kernels::RightOperand& b, TensorView out,
                   kernels::Write write);
 void grouped_weight_gradient(TensorView dy, TensorView x, const int64_t* offsets, int64_t groups, TensorView dw,
                              kernels::Write write);

@@ -78,13 +78,26 @@ TEST_F(ParameterStoreTest, PackedWeightsAreRebuiltAfterTouch) {
   ParameterStore store;
   Parameter& p = store.declare("p", {3, 5}, 1, true);
   store.materialise(context_, 1);
-  const auto packed = [&] { return p.packed(context_, kernels::Operand::kTransposed).storage.as<float>()[0]; };
+  const auto packed = [&] { return p.operand(context_, kernels::Operand::kTransposed).values.as<float>()[0]; };
   const float before = packed();
   EXPECT_EQ(before, p.value.data<float>()[0]);
   p.value.data<float>()[0] = before + 1;
   EXPECT_EQ(packed(), before);
   store.touch();
   EXPECT_EQ(packed(), before + 1);
+}
+
+// The input gradient packs what it uses again.
+TEST_F(ParameterStoreTest, StoredWeightsArePackedOnSecondUse) {
+  ParameterStore store;
+  Parameter& p = store.declare("p", {3, 5}, 1, true);
+  store.materialise(context_, 1);
+  const auto packed = [&] { return p.operand(context_, kernels::Operand::kAsStored).packed; };
+  EXPECT_FALSE(packed());
+  EXPECT_TRUE(packed());
+  EXPECT_TRUE(packed());
+  store.touch();
+  EXPECT_FALSE(packed());
 }
 
 TEST_F(ParameterStoreTest, RejectsLateAndDoubleDeclarations) {

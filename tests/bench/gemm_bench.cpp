@@ -39,7 +39,7 @@ namespace {
 using kernels::Exec;
 using kernels::Isa;
 using kernels::Operand;
-using kernels::PackedMatrix;
+using kernels::RightOperand;
 using kernels::Write;
 
 struct Options {
@@ -169,14 +169,9 @@ struct Bench {
     return tensor;
   }
 
-  PackedMatrix pack(const Tensor& weights, Operand operand) {
-    const bool transposed = operand == Operand::kTransposed;
-    const int64_t k = weights.shape()[transposed ? 2 : 1];
-    const int64_t n = weights.shape()[transposed ? 1 : 2];
-    Tensor storage =
-        Tensor::empty(*memory, Dtype::kF32, {kernels::packed_elements(exec, Dtype::kF32, weights.shape()[0], k, n)});
-    kept.push_back(storage);
-    return kernels::pack_matrix(exec, weights, operand, storage);
+  RightOperand pack(const Tensor& weights, Operand operand) {
+    kept.push_back(Tensor::empty(*memory, Dtype::kF32, {kernels::packed_elements(exec, weights, operand)}));
+    return kernels::pack(exec, weights, operand, kept.back());
   }
 
   void compare(const std::string& name, double work, std::vector<Contender> contenders) {
@@ -213,8 +208,8 @@ struct Bench {
     Tensor dw = Tensor::zeros(*memory, Dtype::kF32, {c.groups, c.outputs, c.inputs});
     Tensor offsets = Tensor::empty(*memory, Dtype::kI64, {c.groups + 1});
     for (int64_t group = 0; group <= c.groups; ++group) offsets.data<int64_t>()[group] = group * c.tokens;
-    const PackedMatrix forward = pack(weights, Operand::kTransposed);
-    const PackedMatrix backward = pack(weights, Operand::kAsStored);
+    const RightOperand forward = pack(weights, Operand::kTransposed);
+    const RightOperand backward = pack(weights, Operand::kAsStored);
     std::vector<LibraryCall> forward_calls, backward_calls, weight_calls;
     for (int64_t group = 0; group < c.groups; ++group) {
       const int64_t in = group * c.tokens * c.inputs;
@@ -232,9 +227,12 @@ struct Bench {
     compare(
         c.name + " forward", work,
         with_rivals([&] { kernels::grouped_gemm(exec, x, offsets, forward, y, Write::kOverwrite); }, forward_calls));
-    compare(c.name + " dx", work,
-            with_rivals([&] { kernels::grouped_gemm(exec, dy, offsets, backward, dx, Write::kOverwrite); },
-                        backward_calls));
+    std::vector<Contender> contenders =
+        with_rivals([&] { kernels::grouped_gemm(exec, dy, offsets, backward, dx, Write::kOverwrite); }, backward_calls);
+    contenders.push_back(
+        {"own, packing in passing",
+         [&] { kernels::grouped_gemm(exec, dy, offsets, kernels::as_stored(weights), dx, Write::kOverwrite); }});
+    compare(c.name + " dx", work, std::move(contenders));
     compare(c.name + " dw", work,
             with_rivals([&] { kernels::grouped_weight_gradient(exec, dy, x, offsets, dw, Write::kOverwrite); },
                         weight_calls));
@@ -269,11 +267,10 @@ struct Bench {
     };
     const double bytes = 8.0 * static_cast<double>(elements);
     for (const Operand operand : {Operand::kTransposed, Operand::kAsStored}) {
-      const PackedMatrix packed_up = pack(up, operand);
-      const PackedMatrix packed_down = pack(down, operand);
+      const RightOperand packed_up = pack(up, operand), packed_down = pack(down, operand);
       const auto call = [&] {
-        kernels::pack_matrix(exec, up, operand, packed_up.storage);
-        kernels::pack_matrix(exec, down, operand, packed_down.storage);
+        kernels::pack(exec, up, operand, packed_up.values);
+        kernels::pack(exec, down, operand, packed_down.values);
       };
       bandwidth(operand == Operand::kTransposed ? "pack 12.6 M transposed" : "pack 12.6 M as stored", bytes, call, copy,
                 bytes);

@@ -40,13 +40,17 @@ class GemmTest : public testing::TestWithParam<Isa> {
     std::copy(bounds.begin(), bounds.end(), tensor.data<int64_t>());
     return tensor;
   }
-  PackedMatrix pack(const Exec& exec, TensorView weights, Operand operand) {
-    const bool transposed = operand == Operand::kTransposed;
-    const int64_t groups = weights.shape.rank() == 3 ? weights.shape[0] : 1;
-    const int64_t elements = packed_elements(exec, weights.dtype, groups, weights.shape[transposed ? -1 : -2],
-                                             weights.shape[transposed ? -2 : -1]);
-    packed_.push_back(Tensor::empty(*memory, weights.dtype, {elements}));
-    return pack_matrix(exec, weights, operand, packed_.back());
+  RightOperand packed(const Exec& exec, const Tensor& weights, Operand operand) {
+    kept_.push_back(Tensor::empty(*memory, weights.dtype(), {packed_elements(exec, weights, operand)}));
+    return pack(exec, weights, operand, kept_.back());
+  }
+  // The three ways for weights to enter a product.
+  enum class Form { kTransposed, kPackedAsStored, kAsStored };
+  static constexpr Form kForms[] = {Form::kTransposed, Form::kPackedAsStored, Form::kAsStored};
+  RightOperand right(const Exec& exec, const Tensor& weights, Form form) {
+    kept_.push_back(weights);
+    if (form == Form::kAsStored) return as_stored(weights);
+    return packed(exec, weights, form == Form::kTransposed ? Operand::kTransposed : Operand::kAsStored);
   }
 
   static void expect_near(const Tensor& f32, const Tensor& f64, int64_t terms, const std::string& what) {
@@ -58,7 +62,7 @@ class GemmTest : public testing::TestWithParam<Isa> {
   }
 
  private:
-  std::vector<Tensor> packed_;
+  std::vector<Tensor> kept_;
 };
 
 struct Sizes {
@@ -87,19 +91,20 @@ TEST_P(GemmTest, MatchesReferenceAtRaggedSizes) {
     const Tensor bounds = offsets(sizes.bounds);
     ThreadPool one(1);
     const Exec reference{one, GetParam()};
-    for (const Operand operand : {Operand::kTransposed, Operand::kAsStored}) {
-      const int64_t k = operand == Operand::kTransposed ? sizes.inputs : sizes.outputs;
-      const int64_t n = operand == Operand::kTransposed ? sizes.outputs : sizes.inputs;
+    for (const Form form : kForms) {
+      const bool transposed = form == Form::kTransposed;
+      const int64_t k = transposed ? sizes.inputs : sizes.outputs;
+      const int64_t n = transposed ? sizes.outputs : sizes.inputs;
       for (const Write write : {Write::kOverwrite, Write::kAccumulate}) {
         const Tensor wanted = random(Dtype::kF64, {rows, n}, 3);
         grouped_gemm(reference, random(Dtype::kF64, {rows, k}, 1), bounds,
-                     pack(reference, random(Dtype::kF64, weight_shape, 2), operand), wanted, write);
+                     right(reference, random(Dtype::kF64, weight_shape, 2), form), wanted, write);
         for (int threads = 1; threads <= 3; ++threads) {
           ThreadPool pool(threads);
           const Exec exec{pool, GetParam()};
           const Tensor got = random(Dtype::kF32, {rows, n}, 3);
           grouped_gemm(exec, random(Dtype::kF32, {rows, k}, 1), bounds,
-                       pack(exec, random(Dtype::kF32, weight_shape, 2), operand), got, write);
+                       right(exec, random(Dtype::kF32, weight_shape, 2), form), got, write);
           expect_near(got, wanted, k,
                       "rows " + std::to_string(rows) + " k " + std::to_string(k) + " n " + std::to_string(n));
         }
@@ -139,14 +144,15 @@ TEST_P(GemmTest, WeightGradientMatchesReferenceAndThreadsAgreeBitForBit) {
 TEST_P(GemmTest, RowsAloneEqualRowsInBulkBitForBit) {
   constexpr int64_t kRows = 157;
   constexpr int64_t kOutputs = 75;
-  for (const int64_t inputs : {61, 512}) {
+  ThreadPool one(1);
+  const Exec serial{one, GetParam()};
+  for (const auto& [inputs, form] : std::vector<std::pair<int64_t, Form>>{
+           {61, Form::kTransposed}, {512, Form::kTransposed}, {61, Form::kAsStored}}) {
     const Tensor a = random(Dtype::kF32, {kRows, inputs}, 1);
-    const Tensor weights = random(Dtype::kF32, {1, kOutputs, inputs}, 2);
-    ThreadPool one(1);
-    const Exec serial{one, GetParam()};
-    const PackedMatrix packed = pack(serial, weights, Operand::kTransposed);
+    const Shape shape = form == Form::kTransposed ? Shape{1, kOutputs, inputs} : Shape{1, inputs, kOutputs};
+    const RightOperand b = right(serial, random(Dtype::kF32, shape, 2), form);
     const Tensor bulk = Tensor::empty(*memory, Dtype::kF32, {kRows, kOutputs});
-    grouped_gemm(serial, a, {}, packed, bulk, Write::kOverwrite);
+    grouped_gemm(serial, a, {}, b, bulk, Write::kOverwrite);
     for (const int threads : {1, 2, 3}) {
       ThreadPool pool(threads);
       const Exec exec{pool, GetParam()};
@@ -154,11 +160,26 @@ TEST_P(GemmTest, RowsAloneEqualRowsInBulkBitForBit) {
         const Tensor parts = Tensor::empty(*memory, Dtype::kF32, {kRows, kOutputs});
         for (int64_t row = 0; row < kRows; row += piece) {
           const int64_t end = std::min(kRows, row + piece);
-          grouped_gemm(exec, a.slice(row, end), {}, packed, parts.slice(row, end), Write::kOverwrite);
+          grouped_gemm(exec, a.slice(row, end), {}, b, parts.slice(row, end), Write::kOverwrite);
         }
         EXPECT_EQ(0, std::memcmp(bulk.raw(), parts.raw(), bulk.bytes())) << threads << " threads, pieces of " << piece;
       }
     }
+  }
+}
+
+TEST_P(GemmTest, PackingInPassingAndAheadAgreeBitForBit) {
+  ThreadPool pool(2);
+  const Exec exec{pool, GetParam()};
+  for (const auto& [rows, k, n] : std::vector<std::array<int64_t, 3>>{{90, 67, 101}, {3, 5, 7}, {330, 300, 64}}) {
+    const Tensor a = random(Dtype::kF32, {rows, k}, 1);
+    const Tensor weights = random(Dtype::kF32, {2, k, n}, 2);
+    const Tensor bounds = offsets({0, rows / 3, rows});
+    const Tensor first = Tensor::empty(*memory, Dtype::kF32, {rows, n});
+    const Tensor second = Tensor::empty(*memory, Dtype::kF32, {rows, n});
+    grouped_gemm(exec, a, bounds, as_stored(weights), first, Write::kOverwrite);
+    grouped_gemm(exec, a, bounds, packed(exec, weights, Operand::kAsStored), second, Write::kOverwrite);
+    EXPECT_EQ(0, std::memcmp(first.raw(), second.raw(), first.bytes()));
   }
 }
 
@@ -171,7 +192,7 @@ TEST_P(GemmTest, StridedViewsAndUntouchedSurroundings) {
   const Tensor bounds = offsets({0, 7, 15});  // rows 15 .. 18 belong to no group
   const Tensor out = Tensor::empty(*memory, Dtype::kF32, {kRows, kOutputs + 9});
   std::fill_n(out.data<float>(), out.elements(), 123.0f);
-  grouped_gemm(exec, wide.view().columns(4, 4 + kInputs), bounds, pack(exec, weights, Operand::kTransposed),
+  grouped_gemm(exec, wide.view().columns(4, 4 + kInputs), bounds, packed(exec, weights, Operand::kTransposed),
                out.view().columns(5, 5 + kOutputs), Write::kOverwrite);
   for (int64_t i = 0; i < kRows; ++i) {
     for (int64_t j = 0; j < kOutputs + 9; ++j) {
@@ -191,19 +212,19 @@ TEST_P(GemmTest, StridedViewsAndUntouchedSurroundings) {
 TEST_P(GemmTest, PackingKeepsEveryElement) {
   ThreadPool pool(3);
   const Exec exec{pool, GetParam()};
-  const int64_t width = packed_elements(exec, Dtype::kF32, 1, 1, 1);
+  const int64_t width = packed_elements(exec, random(Dtype::kF32, {1, 1}, 1), Operand::kTransposed);
   for (const auto& [r, c] : std::vector<std::pair<int64_t, int64_t>>{{1, 1}, {33, 17}, {64, 64}, {70, 35}}) {
     const Tensor weights = random(Dtype::kF32, {2, r, c}, 1);
     for (const Operand operand : {Operand::kTransposed, Operand::kAsStored}) {
-      const PackedMatrix packed = pack(exec, weights, operand);
-      const int64_t panels = (packed.n + width - 1) / width;
-      for (int64_t i = 0; i < packed.storage.shape.elements(); ++i) {
-        const int64_t group = i / (panels * packed.k * width);
-        const int64_t line = i / width % packed.k;
-        const int64_t column = i / (packed.k * width) % panels * width + i % width;
+      const RightOperand right = packed(exec, weights, operand);
+      const int64_t panels = (right.n + width - 1) / width;
+      for (int64_t i = 0; i < right.values.shape.elements(); ++i) {
+        const int64_t group = i / (panels * right.k * width);
+        const int64_t line = i / width % right.k;
+        const int64_t column = i / (right.k * width) % panels * width + i % width;
         const int64_t at = operand == Operand::kTransposed ? column * c + line : line * c + column;
-        const float wanted = column < packed.n ? weights.data<float>()[group * r * c + at] : 0.0f;
-        ASSERT_EQ(packed.storage.as<float>()[i], wanted) << r << " x " << c << " element " << i;
+        const float wanted = column < right.n ? weights.data<float>()[group * r * c + at] : 0.0f;
+        ASSERT_EQ(right.values.as<float>()[i], wanted) << r << " x " << c << " element " << i;
       }
     }
   }
@@ -219,10 +240,10 @@ TEST_P(GemmTest, ReferenceMatchesHandComputedValues) {
   std::copy(w, w + 4, weights.data<double>());
   x.data<double>()[0] = 5;
   x.data<double>()[1] = 6;
-  grouped_gemm(exec, x, {}, pack(exec, weights, Operand::kTransposed), y, Write::kOverwrite);
+  grouped_gemm(exec, x, {}, packed(exec, weights, Operand::kTransposed), y, Write::kOverwrite);
   EXPECT_EQ(y.data<double>()[0], 17);
   EXPECT_EQ(y.data<double>()[1], 39);
-  grouped_gemm(exec, x, {}, pack(exec, weights, Operand::kAsStored), y, Write::kAccumulate);
+  grouped_gemm(exec, x, {}, as_stored(weights), y, Write::kAccumulate);
   EXPECT_EQ(y.data<double>()[0], 17 + 23);
   EXPECT_EQ(y.data<double>()[1], 39 + 34);
 }
@@ -231,18 +252,18 @@ TEST_P(GemmTest, RefusesShapesThatDoNotFit) {
   ThreadPool pool(1);
   const Exec exec{pool, GetParam()};
   const Tensor weights = random(Dtype::kF32, {2, 4, 3}, 1);
-  const PackedMatrix packed = pack(exec, weights, Operand::kTransposed);
+  const RightOperand right = packed(exec, weights, Operand::kTransposed);
   const Tensor x = random(Dtype::kF32, {5, 3}, 2);
   const Tensor y = random(Dtype::kF32, {5, 4}, 3);
-  EXPECT_THROW(grouped_gemm(exec, y, offsets({0, 2, 5}), packed, y, Write::kOverwrite), InternalError);
-  EXPECT_THROW(grouped_gemm(exec, x, offsets({0, 2}), packed, y, Write::kOverwrite), InternalError);
-  EXPECT_THROW(grouped_gemm(exec, x, offsets({0, 3, 2}), packed, y, Write::kOverwrite), InternalError);
-  EXPECT_THROW(grouped_gemm(exec, x, offsets({0, 3, 6}), packed, y, Write::kOverwrite), InternalError);
-  EXPECT_THROW(grouped_gemm(exec, x, {}, packed, y, Write::kOverwrite), InternalError);
+  EXPECT_THROW(grouped_gemm(exec, y, offsets({0, 2, 5}), right, y, Write::kOverwrite), InternalError);
+  EXPECT_THROW(grouped_gemm(exec, x, offsets({0, 2}), right, y, Write::kOverwrite), InternalError);
+  EXPECT_THROW(grouped_gemm(exec, x, offsets({0, 3, 2}), right, y, Write::kOverwrite), InternalError);
+  EXPECT_THROW(grouped_gemm(exec, x, offsets({0, 3, 6}), right, y, Write::kOverwrite), InternalError);
+  EXPECT_THROW(grouped_gemm(exec, x, {}, right, y, Write::kOverwrite), InternalError);
   EXPECT_THROW(
       grouped_weight_gradient(exec, y, x, offsets({0, 2, 5}), random(Dtype::kF32, {2, 3, 4}, 1), Write::kOverwrite),
       InternalError);
-  EXPECT_THROW(pack_matrix(exec, weights, Operand::kAsStored, random(Dtype::kF32, {3}, 1)), InternalError);
+  EXPECT_THROW(pack(exec, weights, Operand::kAsStored, random(Dtype::kF32, {3}, 1)), InternalError);
 }
 
 INSTANTIATE_TEST_SUITE_P(AllIsas, GemmTest, testing::ValuesIn(kIsas),

@@ -228,7 +228,7 @@ TEST_P(OptimizerTest, AStepMakesPackedWeightsStale) {
   Optimizer optimizer(context_, store_, {});
   autograd::Parameter& w = *store_.find("w");
   const auto packed = [&] {
-    const TensorView storage = w.packed(context_, kernels::Operand::kTransposed).storage;
+    const TensorView storage = w.operand(context_, kernels::Operand::kTransposed).values;
     return storage.dtype == Dtype::kF64 ? storage.as<double>()[0] : storage.as<float>()[0];
   };
   EXPECT_EQ(packed(), get(w.value, 0));
