@@ -12,15 +12,15 @@ namespace cadre::model {
 using autograd::Variable;
 
 ExpertGroup::ExpertGroup(autograd::ParameterStore& store, const std::string& name,
-                         const std::vector<std::string>& group_names, int64_t hidden, int64_t ffn,
-                         kernels::Activation activation, double init_std, double output_std, bool experts)
+                         const std::vector<GroupName>& members, int64_t hidden, int64_t ffn,
+                         kernels::Activation activation, double init_std, double output_std)
     : activation_(activation) {
   const bool gated = activation == kernels::Activation::kSwiGlu;
-  const int64_t groups = static_cast<int64_t>(group_names.size()), up_rows = gated ? 2 * ffn : ffn;
+  const int64_t groups = static_cast<int64_t>(members.size()), up_rows = gated ? 2 * ffn : ffn;
+  if (groups == 0) return;
   std::vector<autograd::Segment> up, down;
   for (int64_t g = 0; g < groups; ++g) {
-    const std::string& group = group_names[static_cast<size_t>(g)];
-    const int expert = experts ? static_cast<int>(g) : -1;
+    const auto& [group, expert] = members[static_cast<size_t>(g)];
     up.push_back({group + ".w1", Shape{ffn, hidden}, g * up_rows * hidden, expert});
     if (gated) up.push_back({group + ".w3", Shape{ffn, hidden}, (g * up_rows + ffn) * hidden, expert});
     down.push_back({group + ".w2", Shape{hidden, ffn}, g * hidden * ffn, expert});
@@ -31,6 +31,7 @@ ExpertGroup::ExpertGroup(autograd::ParameterStore& store, const std::string& nam
 
 Variable ExpertGroup::forward(autograd::Tape& tape, const RecomputeSettings& recompute, Variable x,
                               Variable offsets) const {
+  if (up_ == nullptr) return x;
   Variable hidden = tape.apply<autograd::GroupedLinear>({std::move(x), Variable::of(*up_), offsets});
   Variable activated;
   {
@@ -40,27 +41,30 @@ Variable ExpertGroup::forward(autograd::Tape& tape, const RecomputeSettings& rec
   return tape.apply<autograd::GroupedLinear>({std::move(activated), Variable::of(*down_), std::move(offsets)});
 }
 
-FeedForward::FeedForward(autograd::ParameterStore& store, const NetworkSettings& settings, int64_t layer)
-    : settings_(settings), layer_(layer) {
+FeedForward::FeedForward(autograd::ParameterStore& store, const NetworkSettings& settings, int64_t layer,
+                         const ExpertShard& shard)
+    : settings_(settings), layer_(layer), dispatcher_(shard.dispatcher) {
   const ModelSettings& model = settings.model;
   const MoeSettings& moe = settings.moe;
   const std::string prefix = "layers." + std::to_string(layer);
   const double output_std = model.init_std / std::sqrt(2.0 * static_cast<double>(model.num_layers));
   if (!settings.is_moe(layer)) {
-    shared_.emplace(store, prefix + ".mlp", std::vector{prefix + ".mlp"}, model.hidden_size, model.dense_ffn(),
-                    model.activation, model.init_std, output_std, false);
+    shared_.emplace(store, prefix + ".mlp", std::vector{GroupName{prefix + ".mlp"}}, model.hidden_size,
+                    model.dense_ffn(), model.activation, model.init_std, output_std);
     return;
   }
   router_ =
       &store.declare(prefix + ".moe.router.weight", Shape{moe.num_experts, model.hidden_size}, model.init_std, true);
-  std::vector<std::string> names;
-  for (int64_t e = 0; e < moe.num_experts; ++e) names.push_back(prefix + ".moe.experts." + std::to_string(e));
-  experts_.emplace(store, prefix + ".moe.experts", names, model.hidden_size, settings.expert_ffn(), model.activation,
-                   model.init_std, output_std, true);
+  std::vector<GroupName> groups;
+  for (const int64_t expert : shard.held) {
+    groups.push_back({prefix + ".moe.experts." + std::to_string(expert), static_cast<int>(expert)});
+  }
+  experts_.emplace(store, prefix + ".moe.experts", groups, model.hidden_size, settings.expert_ffn(), model.activation,
+                   model.init_std, output_std);
   if (moe.shared_experts > 0) {
     const std::string name = prefix + ".moe.shared";
-    shared_.emplace(store, name, std::vector{name}, model.hidden_size, moe.shared_experts * settings.expert_ffn(),
-                    model.activation, model.init_std, output_std, false);
+    shared_.emplace(store, name, std::vector{GroupName{name}}, model.hidden_size,
+                    moe.shared_experts * settings.expert_ffn(), model.activation, model.init_std, output_std);
   }
 }
 
@@ -103,7 +107,10 @@ Variable FeedForward::routed(autograd::Tape& tape, const ForwardOptions& options
                      out[Router::kProbSums].tensor(), out[Router::kIds].tensor(), offsets.tensor()});
   Variable base = shared_ ? shared_->forward(tape, settings_.recompute, x, Variable()) : Variable();
   Variable rows = tape.apply<autograd::GatherRows>({x, slot_of_row, row_of_slot, offsets});
-  Variable y = experts_->forward(tape, settings_.recompute, std::move(rows), offsets);
+  const auto experts = [this](autograd::Tape& on, Variable local_rows, Variable local_offsets) {
+    return experts_->forward(on, settings_.recompute, std::move(local_rows), std::move(local_offsets));
+  };
+  Variable y = dispatcher_->run(tape, std::move(rows), offsets, static_cast<int>(layer_), experts);
   return tape.apply<autograd::CombineRows>({std::move(y), row_of_slot, out[Router::kWeights], std::move(base)});
 }
 

@@ -7,6 +7,7 @@
 
 #include "autograd/parameter_store.h"
 #include "autograd/tape.h"
+#include "model/expert_shard.h"
 #include "model/settings.h"
 
 namespace cadre::model {
@@ -28,26 +29,32 @@ struct RoutingResult {
   Tensor offsets;                           // i64 [experts + 1]: rows kept
 };
 
-// w2 (activation(w1 x) [* w3 x]) for `groups` experts held in two stacked parameters.
+// One group of an ExpertGroup: an expert with its global id, or a plain layer (-1). `name` is the prefix of its
+// segments: "layers.3.moe.experts.17" gives ".w1", ".w3", ".w2".
+struct GroupName {
+  std::string name;
+  int expert = -1;
+};
+
+// w2 (activation(w1 x) [* w3 x]) for a number of experts held in two stacked parameters.
 class ExpertGroup {
  public:
-  // `name_of(group)` is the prefix of a group's segments: "layers.3.moe.experts.17" gives ".w1", ".w3", ".w2".
-  ExpertGroup(autograd::ParameterStore& store, const std::string& name, const std::vector<std::string>& group_names,
-              int64_t hidden, int64_t ffn, kernels::Activation activation, double init_std, double output_std,
-              bool experts);
-  // x [rows, hidden], offsets i64 [groups + 1] or empty.
+  ExpertGroup(autograd::ParameterStore& store, const std::string& name, const std::vector<GroupName>& groups,
+              int64_t hidden, int64_t ffn, kernels::Activation activation, double init_std, double output_std);
+  // x [rows, hidden], offsets i64 [groups + 1] or empty. Without experts there are no rows, and they are returned.
   autograd::Variable forward(autograd::Tape& tape, const RecomputeSettings& recompute, autograd::Variable x,
                              autograd::Variable offsets) const;
 
  private:
   kernels::Activation activation_;
-  autograd::Parameter* up_;    // [groups, 2 ffn or ffn, hidden]
-  autograd::Parameter* down_;  // [groups, hidden, ffn]
+  autograd::Parameter* up_ = nullptr;    // [groups, 2 ffn or ffn, hidden]; null without experts
+  autograd::Parameter* down_ = nullptr;  // [groups, hidden, ffn]
 };
 
 class FeedForward {
  public:
-  FeedForward(autograd::ParameterStore& store, const NetworkSettings& settings, int64_t layer);
+  FeedForward(autograd::ParameterStore& store, const NetworkSettings& settings, int64_t layer,
+              const ExpertShard& shard);
 
   // x [tokens, hidden] -> branch [tokens, hidden]. `replay`: ids i32 [tokens, k] to route by, or empty. `fractions`:
   // f64 [experts], the previous step's global expert fractions for the scope `global_batch`, or empty. `routing` gets
@@ -61,9 +68,10 @@ class FeedForward {
 
   const NetworkSettings& settings_;
   int64_t layer_;
+  std::shared_ptr<const parallel::Dispatcher> dispatcher_;
   autograd::Parameter* router_ = nullptr;
-  std::optional<ExpertGroup> experts_;
-  std::optional<ExpertGroup> shared_;  // shared experts, or the whole dense layer
+  std::optional<ExpertGroup> experts_;  // those of this rank
+  std::optional<ExpertGroup> shared_;   // shared experts, or the whole dense layer
 };
 
 }  // namespace cadre::model

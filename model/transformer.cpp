@@ -13,20 +13,25 @@ namespace cadre::model {
 using autograd::RecomputeScope;
 using autograd::Variable;
 
-Transformer::Layer::Layer(autograd::ParameterStore& store, const NetworkSettings& settings, int64_t index)
+Transformer::Layer::Layer(autograd::ParameterStore& store, const NetworkSettings& settings, int64_t index,
+                          const ExpertShard& shard)
     : attention_norm(&store.declare("layers." + std::to_string(index) + ".attention_norm.weight",
                                     Shape{settings.model.hidden_size}, -1, false)),
       attention(store, settings, index),
       ffn_norm(&store.declare("layers." + std::to_string(index) + ".ffn_norm.weight", Shape{settings.model.hidden_size},
                               -1, false)),
-      ffn(store, settings, index) {}
+      ffn(store, settings, index, shard) {}
 
-Transformer::Transformer(autograd::ParameterStore& store, NetworkSettings settings) : settings_(std::move(settings)) {
+Transformer::Transformer(autograd::ParameterStore& store, NetworkSettings settings)
+    : Transformer(store, settings, ExpertShard::whole(settings.moe.num_experts)) {}
+
+Transformer::Transformer(autograd::ParameterStore& store, NetworkSettings settings, const ExpertShard& shard)
+    : settings_(std::move(settings)) {
   const ModelSettings& model = settings_.model;
   if (model.vocab_size.is_auto()) throw InternalError("the vocabulary size of the model is not resolved");
   const Shape table{*model.vocab_size.value, model.hidden_size};
   embedding_ = &store.declare("embedding.weight", table, model.init_std, false);
-  for (int64_t i = 0; i < model.num_layers; ++i) layers_.push_back(std::make_unique<Layer>(store, settings_, i));
+  for (int64_t i = 0; i < model.num_layers; ++i) layers_.push_back(std::make_unique<Layer>(store, settings_, i, shard));
   final_norm_ = &store.declare("final_norm.weight", Shape{model.hidden_size}, -1, false);
   head_ = model.tie_embeddings ? embedding_ : &store.declare("head.weight", table, model.init_std, true);
 }

@@ -45,8 +45,10 @@ struct ForwardInputs {
 
 class Transformer {
  public:
-  // Declares the parameters in `store`. settings.model.vocab_size must be given.
+  // Declares the parameters in `store`, of the experts those that this rank holds. settings.model.vocab_size must be
+  // given.
   Transformer(autograd::ParameterStore& store, NetworkSettings settings);
+  Transformer(autograd::ParameterStore& store, NetworkSettings settings, const ExpertShard& shard);
   Transformer(const Transformer&) = delete;
   Transformer& operator=(const Transformer&) = delete;
 
@@ -67,7 +69,7 @@ class Transformer {
     AttentionBlock attention;
     autograd::Parameter* ffn_norm;
     FeedForward ffn;
-    Layer(autograd::ParameterStore& store, const NetworkSettings& settings, int64_t index);
+    Layer(autograd::ParameterStore& store, const NetworkSettings& settings, int64_t index, const ExpertShard& shard);
   };
   // The residual stream, with the addition of the last branch still to be done (it is fused with the next norm).
   struct Residual {

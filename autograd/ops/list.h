@@ -16,6 +16,6 @@ template <class... Ops>
 struct OpList {};
 
 using AllOps = OpList<Embedding, RmsNorm, AddRmsNorm, Add, GroupedLinear, Rotary, Attention, CachedAttention,
-                      ExpertActivation, Router, PlanRows, GatherRows, CombineRows, CrossEntropy>;
+                      ExpertActivation, Router, PlanRows, GatherRows, PermuteRows, CombineRows, CrossEntropy>;
 
 }  // namespace cadre::autograd

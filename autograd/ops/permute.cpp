@@ -3,6 +3,16 @@
 #include "kernels/elementwise.h"
 
 namespace cadre::autograd {
+namespace {
+
+// out[i] = x[order[i]].
+void take_rows(const Context& context, TensorView x, TensorView order, TensorView out) {
+  int64_t rows = order.shape.elements();
+  const TensorView end{&rows, Dtype::kI64, Shape{1}, 1};
+  kernels::gather_rows(context.exec, x, order, end, 1, out);
+}
+
+}  // namespace
 
 std::vector<TensorSpec> PlanRows::infer(std::span<const TensorSpec> in) const {
   require(in.size() == 2 && in[0].shape.rank() == 2 && in[0].shape == in[1].shape && in[0].dtype == Dtype::kI32, in,
@@ -34,6 +44,19 @@ void GatherRows::backward_inputs(Backward& b) const {
   const int64_t tokens = dx.view.rows();
   const int64_t k = tokens == 0 ? 1 : b.in(2).cols() / tokens;
   kernels::gather_rows_backward(b.context().exec, b.gradient(0), b.in(2), k, dx.view, dx.write);
+}
+
+std::vector<TensorSpec> PermuteRows::infer(std::span<const TensorSpec> in) const {
+  require(in.size() == 3 && in[0].shape.rank() == 2 && in[1].shape.rank() == 1 && in[1].shape == in[2].shape &&
+              in[1].shape[0] <= in[0].shape[0],
+          in, "x [n, h], order and inverse [m], m at most n");
+  return {{in[0].dtype, Shape{in[1].shape[0], in[0].shape[1]}}};
+}
+
+void PermuteRows::forward(const Forward& f) const { take_rows(f.context, f.in[0], f.in[1], f.out[0]); }
+
+void PermuteRows::backward_inputs(Backward& b) const {
+  take_rows(b.context(), b.gradient(0), b.in(2), b.target(0).view);
 }
 
 std::vector<TensorSpec> CombineRows::infer(std::span<const TensorSpec> in) const {

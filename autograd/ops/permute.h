@@ -37,6 +37,16 @@ class GatherRows final : public Op {
   uint32_t accumulates() const override { return 0b0001; }
 };
 
+// x [n, h], order and its inverse i32 [m], a permutation of the first m rows -> out [m, h], out[i] = x[order[i]].
+class PermuteRows final : public Op {
+ public:
+  const char* name() const override { return "permute_rows"; }
+  std::vector<TensorSpec> infer(std::span<const TensorSpec> in) const override;
+  void forward(const Forward& f) const override;
+  Needs needs() const override { return {.inputs = 0b100}; }
+  void backward_inputs(Backward& b) const override;
+};
+
 // y [tokens * k, h], row_of_slot i32 [tokens * k], weights [tokens, k], base [tokens, h] or absent
 // -> out [tokens, h] = base + sum over k of weight * y[row].
 class CombineRows final : public Op {

@@ -15,7 +15,9 @@ namespace {
 class Layer {
  public:
   Layer(Session& session, const model::NetworkSettings& settings)
-      : context_(session.context()), settings_(settings), ffn_(store_, settings_, 0) {
+      : context_(session.context()),
+        settings_(settings),
+        ffn_(store_, settings_, 0, model::ExpertShard::whole(settings_.moe.num_experts)) {
     store_.materialise(context_, 1);
   }
   Layer(const Layer&) = delete;

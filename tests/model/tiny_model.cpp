@@ -45,12 +45,24 @@ NetworkSettings tiny_settings() {
   return settings;
 }
 
+TinyModel::TinyModel(Dtype dtype, int thread_count, kernels::Isa isa)
+    : threads(thread_count), context{{threads, isa}, allocator, dtype} {}
+
 TinyModel::TinyModel(NetworkSettings settings, Dtype dtype, Extents extents, int thread_count, kernels::Isa isa)
-    : threads(thread_count), context{{threads, isa}, allocator, dtype} {
-  const auto vocabulary = static_cast<uint64_t>(*settings.model.vocab_size.value);
-  transformer = std::make_unique<Transformer>(store, std::move(settings));
+    : TinyModel(dtype, thread_count, isa) {
+  transformer = std::make_unique<Transformer>(store, settings);
+  draw(static_cast<uint64_t>(*settings.model.vocab_size.value), extents);
+}
+
+TinyModel::TinyModel(NetworkSettings settings, const ExpertShard& shard, Dtype dtype, Extents extents)
+    : TinyModel(dtype, 1, kernels::best_isa()) {
+  transformer = std::make_unique<Transformer>(store, settings, shard);
+  draw(static_cast<uint64_t>(*settings.model.vocab_size.value), extents);
+}
+
+void TinyModel::draw(uint64_t vocabulary, Extents extents) {
   store.materialise(context, 21);
-  Rng rng(22, RngPurpose::kTest);
+  Rng rng(22, RngPurpose::kTest, extents.stream);
   std::vector<int64_t> tokens, starts, wanted;
   for (int64_t b = 0; b < extents.batch; ++b) {
     for (int64_t t = 0; t < extents.length; ++t) {
@@ -78,7 +90,7 @@ Tensor TinyModel::tensor_of(const std::vector<int64_t>& values) {
 TokenBatch TinyModel::tokens_of(const std::vector<int64_t>& tokens, int64_t batch_size, int64_t past) {
   TokenBatch result;
   result.batch = batch_size;
-  result.length = static_cast<int64_t>(tokens.size()) / batch_size;
+  result.length = batch_size == 0 ? 0 : static_cast<int64_t>(tokens.size()) / batch_size;
   result.tokens = tensor_of(tokens);
   result.past = past;
   return result;
@@ -95,12 +107,12 @@ void TinyModel::set_value(int64_t i, double value) {
 }
 
 ForwardOptions TinyModel::training_options() const {
-  return {.training = true, .global_tokens = static_cast<double>(batch.batch * batch.length)};
+  return {.training = true, .global_tokens = static_cast<double>(std::max<int64_t>(1, batch.batch * batch.length))};
 }
 
 std::vector<Tape::Seed> TinyModel::seeds_of(Tape& tape, TransformerOutput output, StepResult& result) {
   const Variable loss = tape.apply<autograd::CrossEntropy>({std::move(output.logits), Variable::leaf(targets)},
-                                                           1.0 / double(target_count));
+                                                           1.0 / double(std::max<int64_t>(1, target_count)));
   result.cross_entropy = *loss.tensor().data<double>();
   std::vector<Tape::Seed> seeds = {tape.seed(loss)};
   for (const RoutingResult& routing : output.routing) {

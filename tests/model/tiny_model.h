@@ -13,6 +13,7 @@ namespace cadre::model::testing {
 struct Extents {
   int64_t batch = 2;
   int64_t length = 7;
+  uint64_t stream = 0;  // of the tokens drawn
 };
 
 // Loss, gradients and routing of one training step.
@@ -29,6 +30,8 @@ class TinyModel {
  public:
   explicit TinyModel(NetworkSettings settings, Dtype dtype = Dtype::kF64, Extents extents = {}, int threads = 1,
                      kernels::Isa isa = kernels::best_isa());
+  // A rank of an expert group, with the experts of its shard.
+  TinyModel(NetworkSettings settings, const ExpertShard& shard, Dtype dtype, Extents extents);
 
   // Forward and, unless told otherwise, backward on the model's own tokens and targets.
   StepResult step(const RoutingTrace* replay = nullptr, const std::vector<Tensor>* fractions = nullptr,
@@ -54,6 +57,8 @@ class TinyModel {
   autograd::BackwardPart part = autograd::BackwardPart::kAll;
 
  private:
+  TinyModel(Dtype dtype, int threads, kernels::Isa isa);
+  void draw(uint64_t vocabulary, Extents extents);
   std::vector<autograd::Tape::Seed> seeds_of(autograd::Tape& tape, TransformerOutput output, StepResult& result);
 };
 

@@ -53,6 +53,16 @@ OpCase gather(const char* name, Tokens t, int64_t width, const std::vector<int64
           {p.rows()}};
 }
 
+OpCase permute(const char* name, int64_t rows, int64_t width, const std::vector<int64_t>& order) {
+  const auto moved = static_cast<int64_t>(order.size());
+  std::vector<int64_t> inverse(order.size());
+  for (size_t i = 0; i < order.size(); ++i) inverse[static_cast<size_t>(order[i])] = static_cast<int64_t>(i);
+  return {name,
+          maker<PermuteRows>(),
+          {live(normal(Shape{rows, width}, 1), moved), i32(Shape{moved}, order), i32(Shape{moved}, inverse)},
+          {}};
+}
+
 OpCase combine(const char* name, Tokens t, int64_t width, const std::vector<int64_t>& ids, bool base,
                int64_t capacity = -1) {
   const Plan p = plan(ids, t.experts, capacity);
@@ -125,6 +135,15 @@ std::vector<OpCase> cases<GatherRows>() {
           gather("all to one expert", {13, 4, 1}, 5, all_to_one()),
           gather("nothing kept", kFew, 3, few(), 0),
           gather("no tokens", kNone, 5, {})};
+}
+
+template <>
+std::vector<OpCase> cases<PermuteRows>() {
+  std::vector<int64_t> strides(67);
+  for (size_t i = 0; i < strides.size(); ++i) strides[i] = static_cast<int64_t>(i * 5 % strides.size());
+  return {permute("one row", 1, 1, {0}), permute("rows in circles", 5, 7, {3, 0, 4, 1, 2}),
+          permute("spare rows", 9, 3, {2, 1, 0}), permute("past a vector", 67, 37, strides),
+          permute("no rows", 4, 5, {})};
 }
 
 template <>

@@ -1,0 +1,13 @@
+#include "model/expert_shard.h"
+
+#include <numeric>
+
+namespace cadre::model {
+
+ExpertShard ExpertShard::whole(int64_t experts) {
+  ExpertShard shard{std::vector<int64_t>(static_cast<size_t>(experts)), parallel::make_local_dispatcher()};
+  std::iota(shard.held.begin(), shard.held.end(), int64_t{0});
+  return shard;
+}
+
+}  // namespace cadre::model

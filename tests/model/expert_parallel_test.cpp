@@ -1,0 +1,156 @@
+// Expert parallelism against one rank that holds all experts: losses, and the gradient of every segment.
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <map>
+#include <mutex>
+
+#include "parallel/comm/thread.h"
+#include "tests/model/tiny_model.h"
+
+namespace cadre::model::testing {
+namespace {
+
+// Sums over ranks: what data parallelism makes of them.
+struct Sums {
+  double loss = 0;
+  std::map<std::string, std::vector<double>> gradients;  // by segment
+
+  void add(const TinyModel& model, const StepResult& result) {
+    loss += result.total();
+    for (const auto& parameter : model.store.parameters()) {
+      for (const autograd::Segment& segment : parameter->segments) {
+        std::vector<double>& sum = gradients[segment.name];
+        sum.resize(static_cast<size_t>(segment.count()));
+        const auto begin = static_cast<size_t>(parameter->offset + segment.offset);
+        for (size_t i = 0; i < sum.size(); ++i) sum[i] += result.gradients[begin + i];
+      }
+    }
+  }
+};
+
+struct Case {
+  int ranks;
+  NetworkSettings settings = tiny_settings();
+  Dtype dtype = Dtype::kF64;
+  bool all_to_one = false;  // every token chooses experts 0 and 1
+  bool empty_rank = false;  // the last rank has no tokens
+};
+
+Extents extents_of(const Case& c, int rank) {
+  const bool empty = c.empty_rank && rank == c.ranks - 1;
+  return {empty ? 0 : 2, 7, static_cast<uint64_t>(rank)};
+}
+
+// A routing that sends every token to the first experts.
+RoutingTrace skewed(TinyModel& model, const NetworkSettings& settings) {
+  std::vector<int64_t> ids;
+  for (int64_t i = 0; i < model.batch.batch * model.batch.length * settings.moe.top_k; ++i) {
+    ids.push_back(i % settings.moe.top_k);
+  }
+  Tensor trace = model.tensor_of(ids).reshape(Shape{model.batch.batch * model.batch.length, settings.moe.top_k});
+  return RoutingTrace(static_cast<size_t>(settings.model.num_layers), trace);
+}
+
+StepResult step_of(TinyModel& model, const Case& c) {
+  if (!c.all_to_one) return model.step();
+  const RoutingTrace trace = skewed(model, c.settings);
+  return model.step(&trace);
+}
+
+Sums of_one_rank(const Case& c) {
+  Sums sums;
+  for (int rank = 0; rank < c.ranks; ++rank) {
+    TinyModel model(c.settings, c.dtype, extents_of(c, rank));
+    sums.add(model, step_of(model, c));
+  }
+  return sums;
+}
+
+Sums of_expert_group(const Case& c, const parallel::Placement& placement) {
+  Sums sums;
+  std::mutex mutex;
+  parallel::ThreadWorld(c.ranks).run([&](parallel::Communicator& group) {
+    const ExpertShard shard{placement.held_by(group.rank()), parallel::make_all_to_all_dispatcher(group, placement)};
+    TinyModel model(c.settings, shard, c.dtype, extents_of(c, group.rank()));
+    const StepResult result = step_of(model, c);
+    const std::lock_guard lock(mutex);
+    sums.add(model, result);
+  });
+  return sums;
+}
+
+void expect_equal(const Case& c, const parallel::Placement& placement, double tolerance) {
+  const Sums wanted = of_one_rank(c), got = of_expert_group(c, placement);
+  EXPECT_NEAR(got.loss, wanted.loss, tolerance * std::abs(wanted.loss));
+  ASSERT_EQ(got.gradients.size(), wanted.gradients.size());
+  double norm = 0;
+  for (const auto& [name, gradient] : wanted.gradients) {
+    for (const double g : gradient) norm += g * g;
+  }
+  for (const auto& [name, gradient] : wanted.gradients) {
+    const std::vector<double>& mine = got.gradients.at(name);
+    double difference = 0, own = 0;
+    for (size_t i = 0; i < gradient.size(); ++i) {
+      difference += (mine[i] - gradient[i]) * (mine[i] - gradient[i]);
+      own += gradient[i] * gradient[i];
+    }
+    EXPECT_LE(std::sqrt(difference), tolerance * std::max(std::sqrt(own), 1e-4 * std::sqrt(norm))) << name;
+  }
+}
+
+void expect_equal(const Case& c, double tolerance = 1e-12) {
+  expect_equal(c, parallel::Placement::even(c.settings.moe.num_experts, c.ranks), tolerance);
+}
+
+TEST(ExpertParallel, EqualsOneRankAtEveryGroupSize) {
+  // Of 4 experts: a divisor, none, one each, and more ranks than experts.
+  for (const int ranks : {1, 2, 3, 4, 5, 8}) expect_equal({.ranks = ranks});
+}
+
+TEST(ExpertParallel, EqualsOneRankInFp32WithReplayedRouting) {
+  expect_equal({.ranks = 3, .dtype = Dtype::kF32, .all_to_one = true}, 2e-5);
+}
+
+TEST(ExpertParallel, APlacementMayBeAnyTable) {
+  expect_equal({.ranks = 3}, parallel::Placement({{2}, {0}, {0, 2}, {0}}, 3), 1e-12);  // rank 1 holds nothing
+  expect_equal({.ranks = 2}, parallel::Placement({{1}, {0}, {1}, {0}}, 2), 1e-12);     // not in order of ids
+}
+
+TEST(ExpertParallel, ExpertsAndRanksWithoutTokensAreOrdinary) {
+  expect_equal({.ranks = 4, .all_to_one = true});
+  expect_equal({.ranks = 3, .empty_rank = true});
+  expect_equal({.ranks = 4, .all_to_one = true, .empty_rank = true});
+}
+
+TEST(ExpertParallel, RecomputeExchangesAgain) {
+  for (const RecomputeMode mode : {RecomputeMode::kSelective, RecomputeMode::kFull}) {
+    Case c{.ranks = 3};
+    c.settings.recompute.mode = mode;
+    expect_equal(c);
+    c.empty_rank = c.all_to_one = true;
+    expect_equal(c);
+  }
+}
+
+TEST(ExpertParallel, CapacityIsCountedWhereTokensComeFrom) {
+  for (const kernels::DropPolicy policy : {kernels::DropPolicy::kByScore, kernels::DropPolicy::kByPosition}) {
+    Case c{.ranks = 3};
+    c.settings.moe.capacity_factor = 0.7;
+    c.settings.moe.drop_policy = policy;
+    expect_equal(c);
+  }
+}
+
+TEST(ExpertParallel, OtherLayersAreUnchanged) {
+  Case c{.ranks = 2};
+  c.settings.moe.dense_layers = 1;
+  c.settings.moe.shared_experts = 0;
+  c.settings.model.tie_embeddings = false;
+  c.settings.moe.balance.scope = BalanceScope::kSequence;
+  expect_equal(c);
+}
+
+}  // namespace
+}  // namespace cadre::model::testing

@@ -1,0 +1,95 @@
+#include "parallel/expert/routes.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+#include "core/rng.h"
+
+namespace cadre::parallel {
+namespace {
+
+// A row is known by where it comes from.
+struct Row {
+  int source;
+  int64_t expert;
+  int64_t number;  // among the rows of its source and expert
+  auto operator<=>(const Row&) const = default;
+};
+
+std::vector<Row> reorder(const std::vector<Row>& rows, const RowOrder& order) {
+  if (order.empty()) return rows;
+  std::vector<Row> result;
+  for (const int32_t from : order) result.push_back(rows[static_cast<size_t>(from)]);
+  return result;
+}
+
+// Carries every row by the routes of all ranks, and checks where it ends.
+void check(const Placement& placement, const std::vector<int64_t>& counts) {
+  const int ranks = placement.ranks();
+  std::vector<Routes> routes;
+  std::vector<std::vector<Row>> buffers(static_cast<size_t>(ranks));
+  for (int rank = 0; rank < ranks; ++rank) {
+    routes.push_back(plan_routes(placement, counts, rank));
+    for (int64_t expert = 0; expert < placement.experts(); ++expert) {
+      const int64_t count = counts[static_cast<size_t>(rank * placement.experts() + expert)];
+      for (int64_t i = 0; i < count; ++i) buffers[static_cast<size_t>(rank)].push_back({rank, expert, i});
+    }
+    EXPECT_EQ(routes.back().sent(), static_cast<int64_t>(buffers[static_cast<size_t>(rank)].size()));
+    buffers[static_cast<size_t>(rank)] = reorder(buffers[static_cast<size_t>(rank)], routes.back().send_order);
+  }
+  std::vector<int64_t> taken(static_cast<size_t>(ranks), 0);
+  for (int rank = 0; rank < ranks; ++rank) {
+    std::vector<Row> received;
+    for (int from = 0; from < ranks; ++from) {
+      const auto f = static_cast<size_t>(from);
+      const int64_t rows = routes[f].send_rows[static_cast<size_t>(rank)];
+      ASSERT_EQ(rows, routes[static_cast<size_t>(rank)].receive_rows[f]);
+      received.insert(received.end(), buffers[f].begin() + taken[f], buffers[f].begin() + taken[f] + rows);
+      taken[f] += rows;
+    }
+    const Routes& mine = routes[static_cast<size_t>(rank)];
+    const std::vector<Row> computed = reorder(received, mine.compute_order);
+    ASSERT_EQ(mine.received(), static_cast<int64_t>(computed.size()));
+    const std::vector<int64_t>& held = placement.held_by(rank);
+    ASSERT_EQ(mine.offsets.size(), held.size() + 1);
+    for (size_t local = 0; local < held.size(); ++local) {
+      const auto begin = computed.begin() + mine.offsets[local], end = computed.begin() + mine.offsets[local + 1];
+      EXPECT_TRUE(std::is_sorted(begin, end));
+      EXPECT_TRUE(std::all_of(begin, end, [&](const Row& row) { return row.expert == held[local]; }));
+    }
+    EXPECT_EQ(reorder(computed, inverse_of(mine.compute_order)), received);
+  }
+}
+
+TEST(Routes, EveryRowReachesItsExpertInOrder) {
+  Rng rng(1, RngPurpose::kTest);
+  for (int64_t experts = 1; experts <= 6; ++experts) {
+    for (int ranks = 1; ranks <= 6; ++ranks) {
+      for (int draw = 0; draw < 4; ++draw) {
+        std::vector<int64_t> counts(static_cast<size_t>(experts * ranks));
+        for (int64_t& count : counts) count = draw == 0 ? 0 : static_cast<int64_t>(rng.uniform() * 4);
+        if (draw == 1) {  // all to one expert
+          for (size_t i = 0; i < counts.size(); ++i) counts[i] = i % static_cast<size_t>(experts) == 0 ? 5 : 0;
+        }
+        check(Placement::even(experts, ranks), counts);
+      }
+    }
+  }
+}
+
+TEST(Routes, APlacementNeedNotBeInOrderOfIds) {
+  check(Placement({{1}, {0}, {1}, {0, 1}}, 2), {3, 1, 0, 2, 1, 4, 2, 2});
+  check(Placement({{2}, {2}, {2}}, 3), {1, 2, 3, 4, 5, 6, 7, 8, 9});  // ranks without experts
+}
+
+TEST(Routes, RowsInPlaceAreNotReordered) {
+  const Routes routes = plan_routes(Placement::even(4, 1), {1, 2, 3, 4}, 0);
+  EXPECT_TRUE(routes.send_order.empty());
+  EXPECT_TRUE(routes.compute_order.empty());
+  EXPECT_EQ(routes.offsets, (std::vector<int64_t>{0, 1, 3, 6, 10}));
+  EXPECT_TRUE(plan_routes(Placement::even(4, 2), {1, 2, 3, 4, 5, 6, 7, 8}, 1).send_order.empty());
+}
+
+}  // namespace
+}  // namespace cadre::parallel
