@@ -4,11 +4,15 @@
 #include <exception>
 #include <new>
 
+#include "parallel/comm/communicator.h"
+
 namespace cadre::launch {
 
 Failure current_failure() {
   try {
     throw;
+  } catch (const parallel::TimeoutError& error) {
+    return {error.code(), error.what(), !error.first()};
   } catch (const Error& error) {
     return {error.code(), error.what()};
   } catch (const std::bad_alloc&) {

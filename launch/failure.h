@@ -10,6 +10,7 @@ namespace cadre::launch {
 struct Failure {
   ExitCode code;
   std::string message;
+  bool reported_elsewhere = false;  // another rank of this node tells of the same hang
 };
 
 // What is being handled; to be called in a catch block.

@@ -8,12 +8,16 @@
 #include <thread>
 
 #include "core/error.h"
+#include "launch/crash.h"
 
 namespace cadre::launch {
 namespace {
 
 // How much later than the first the last rank may throw the error that all of them agreed on.
 constexpr std::chrono::milliseconds kFailureDeadline{1500};
+// What the rank that reports a hang has for it, before the others, who say nothing, end the job.
+constexpr std::chrono::seconds kReportTime{5};
+constexpr int64_t kTimeoutSeconds = 600;
 
 int64_t environment_number(const char* name, int64_t otherwise) {
   const char* text = std::getenv(name);
@@ -21,6 +25,11 @@ int64_t environment_number(const char* name, int64_t otherwise) {
   char* end = nullptr;
   const long value = std::strtol(text, &end, 10);
   return end != text && *end == 0 && value > 0 ? value : otherwise;
+}
+
+// The config has a setting for it, but ranks wait for each other before it is read.
+std::chrono::seconds default_timeout() {
+  return std::chrono::seconds(environment_number("CADRE_TIMEOUT_SECONDS", kTimeoutSeconds));
 }
 
 // CADRE_THREADS is set by launch/run; a bare mpirun shares the cores of a node among its local ranks.
@@ -53,11 +62,19 @@ parallel::Launcher detect_launcher() {
 }
 
 Session::Session()
-    : mpi_(detect_launcher()),
+    : mpi_(detect_launcher(), default_timeout()),
       world_(mpi_.world()),
-      failures_(mpi_.world({.deadline = kFailureDeadline, .shared_memory = false})),
+      failures_(
+          mpi_.world({.name = "failures", .deadline = kFailureDeadline, .published = false, .shared_memory = false})),
       logger_(std::make_unique<Logger>(world_->rank(), world_->size())),
-      allocator_(make_host_allocator()) {}
+      allocator_(make_host_allocator()) {
+  install_crash_handler(world_->size() > 1 ? world_->rank() : -1);
+  // On another thread, while this one is inside MPI for good.
+  mpi_.on_blocked([&mpi = mpi_, own = rank()](const std::string& report) {
+    print_failure(report, own);
+    mpi.abort(static_cast<int>(ExitCode::kCommunication));
+  });
+}
 
 Session::Session(const DeviceSettings& device, Dtype dtype) : Session() { start(device, dtype); }
 
@@ -90,6 +107,7 @@ std::vector<std::string> Session::failures_of_all(const Failure& failure) {
 void Session::fail(const Failure& failure) {
   const std::vector<std::string> all = failures_of_all(failure);
   if (all.empty()) {
+    if (failure.reported_elsewhere) std::this_thread::sleep_for(kReportTime);  // the abort ends this rank, too
     tell(failure, true);
     failures_->abort(static_cast<int>(failure.code));
   }

@@ -1,6 +1,8 @@
 #pragma once
 // What one rank of the program runs with: communicators, log, memory, threads. Made once by a command and passed down.
 
+#include <chrono>
+#include <filesystem>
 #include <memory>
 #include <string>
 #include <vector>
@@ -16,7 +18,8 @@ namespace cadre::launch {
 
 class Session {
  public:
-  // Starts MPI when mpirun started the process; what computes comes with start().
+  // Starts MPI when mpirun started the process; what computes comes with start(). A crash prints a stack trace from
+  // here on.
   Session();
   // Both in one.
   Session(const DeviceSettings& device, Dtype dtype);
@@ -26,10 +29,17 @@ class Session {
   // Talks to nobody. Throws ConfigError when a setting does not fit the machine.
   void start(const DeviceSettings& device, Dtype dtype);
 
+  // How long a rank waits for the others before the job ends with a report of where every rank is (exit code 5). Until
+  // then: CADRE_TIMEOUT_SECONDS of the environment, or 10 minutes.
+  void set_timeout(std::chrono::milliseconds timeout) { mpi_.set_deadline(timeout); }
+  // With several nodes, makes that report complete: each node writes a small file a second into `directory`, which
+  // exists and which all nodes see. Without it a rank knows only of those of its own node.
+  void publish_progress(const std::filesystem::path& directory) { mpi_.publish_progress(directory); }
+
   // Returns what body() returns. What it throws ends the run on every rank, with one message for one cause: when all
   // ranks threw the same, rank 0 prints it and all throw ReportedError; when this rank is alone, or the ranks differ,
-  // it prints its own, and the job is aborted with the code of the cause. What messages under way may still write to
-  // must outlive the call.
+  // it prints its own, and the job is aborted with the code of the cause. Of the ranks of a node that gave up waiting,
+  // one reports. What messages under way may still write to must outlive the call.
   template <class Body>
   auto together(Body&& body) {
     try {

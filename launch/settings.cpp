@@ -39,6 +39,8 @@ void Schema<launch::ParallelSettings>::fields(Fields<launch::ParallelSettings>& 
   using S = launch::ParallelSettings;
   f.about("How ranks share the work.");
   f.add("data_parallel", &S::data_parallel, "Ranks that share out the global batch; auto: all").min(1);
+  f.add("expert_parallel", &S::expert_parallel, "Of those, ranks that share out the experts; divides data_parallel")
+      .min(1);
   f.add("bucket_mib", &S::bucket_mib, "Gradients are reduced in buckets of this size, in MiB").above(0).max(1024);
 }
 

@@ -32,6 +32,7 @@ struct BatchSettings {
 
 struct ParallelSettings {
   config::Auto<int64_t> data_parallel;
+  int64_t expert_parallel = 1;
   double bucket_mib = 4;
 };
 

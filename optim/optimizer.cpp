@@ -7,8 +7,9 @@
 
 namespace cadre::optim {
 
-Optimizer::Optimizer(const autograd::Context& context, autograd::ParameterStore& store, OptimizerSettings settings)
-    : context_(context), store_(store), settings_(settings) {
+Optimizer::Optimizer(const autograd::Context& context, autograd::ParameterStore& store, OptimizerSettings settings,
+                     NormScope* norm)
+    : context_(context), store_(store), settings_(settings), norm_(norm) {
   for (const auto& parameter : store.parameters()) {
     for (const autograd::Segment& segment : parameter->segments) {
       SegmentState state;
@@ -34,20 +35,27 @@ std::vector<MomentTensor> Optimizer::moments() const {
   return {{"exp_avg", first_moment_}, {"exp_avg_sq", second_moment_}};
 }
 
+GlobalNorm Optimizer::total_of(const std::vector<double>& squares) const {
+  if (norm_ != nullptr) return norm_->total(segments_, squares);
+  GlobalNorm norm;
+  for (size_t i = 0; i < squares.size(); ++i) {
+    norm.square += squares[i];
+    if (!std::isfinite(squares[i]) && norm.first_non_finite.empty()) norm.first_non_finite = segments_[i].name;
+  }
+  return norm;
+}
+
 StepReport Optimizer::measure() {
   std::vector<kernels::FlatRange> ranges;
   for (const SegmentState& segment : segments_) ranges.push_back({segment.offset, segment.count()});
   std::vector<double> squares(ranges.size());
   kernels::squared_norms(context_.exec, ranges, store_.gradients(), squares);
+  for (size_t i = 0; i < squares.size(); ++i) segments_[i].gradient_norm = std::sqrt(squares[i]);
+  GlobalNorm norm = total_of(squares);
   StepReport report;
-  double total = 0;
-  for (size_t i = 0; i < squares.size(); ++i) {
-    segments_[i].gradient_norm = std::sqrt(squares[i]);
-    total += squares[i];
-    if (!std::isfinite(squares[i]) && report.first_non_finite.empty()) report.first_non_finite = segments_[i].name;
-  }
-  report.gradient_norm = std::sqrt(total);
-  report.finite = std::isfinite(total);
+  report.first_non_finite = std::move(norm.first_non_finite);
+  report.gradient_norm = std::sqrt(norm.square);
+  report.finite = std::isfinite(norm.square);
   if (!report.finite && report.first_non_finite.empty()) report.first_non_finite = "all segments together";
   if (settings_.clip_norm && report.gradient_norm > *settings_.clip_norm) {
     report.clip_factor = *settings_.clip_norm / report.gradient_norm;

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "autograd/parameter_store.h"
+#include "optim/norm_scope.h"
 #include "optim/settings.h"
 
 namespace cadre::optim {
@@ -36,7 +37,9 @@ struct MomentTensor {
 
 class Optimizer {
  public:
-  Optimizer(const autograd::Context& context, autograd::ParameterStore& store, OptimizerSettings settings);
+  // `norm`: how the ranks' norms become one; null when this rank has all segments. Must outlive the optimizer.
+  Optimizer(const autograd::Context& context, autograd::ParameterStore& store, OptimizerSettings settings,
+            NormScope* norm = nullptr);
 
   // One update from the store's gradients, which must be complete (summed over ranks). `step` from 1, `total_steps` for
   // the schedule. Non-finite gradients leave parameters and moments untouched.
@@ -49,12 +52,14 @@ class Optimizer {
 
  private:
   StepReport measure();
+  GlobalNorm total_of(const std::vector<double>& squares) const;
   void update_adamw(double lr, double clip_factor);
   void update_sgd(double lr, double clip_factor);
 
   const autograd::Context& context_;
   autograd::ParameterStore& store_;
   OptimizerSettings settings_;
+  NormScope* norm_;
   std::vector<SegmentState> segments_;
   Tensor first_moment_;   // AdamW: m; SGD: momentum
   Tensor second_moment_;  // AdamW: v

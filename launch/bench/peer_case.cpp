@@ -31,8 +31,10 @@ Settings peer_settings() {
 
 PeerCase::PeerCase(Session& session)
     : self_(parallel::make_self_communicator()),
-      state_(session.context(), settings_.network(), settings_.optimizer, settings_.run.seed),
-      trainer_(session.context(), state_, *self_, trainer_options(settings_)) {}
+      mesh_(*self_, parallel::Layout{}),
+      shard_(mesh_, settings_.network()),
+      state_(session.context(), settings_.network(), shard_, settings_.optimizer, settings_.run.seed),
+      trainer_(session.context(), state_, mesh_, trainer_options(settings_)) {}
 
 double PeerCase::tokens() const { return trainer_options(settings_).global_target_tokens; }
 

@@ -28,6 +28,8 @@ class PeerCase {
 
   Settings settings_ = peer_settings();
   std::unique_ptr<parallel::Communicator> self_;
+  parallel::Mesh mesh_;
+  ModelShard shard_;
   TrainState state_;
   Trainer trainer_;
   Rng rng_{1, RngPurpose::kTest};

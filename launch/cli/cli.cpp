@@ -28,6 +28,22 @@ void add_train(CLI::App& app, Action& action) {
   train->callback([&action, arguments] { action = [arguments] { return command_train(*arguments); }; });
 }
 
+void add_verify(CLI::App& app, Action& action) {
+  auto arguments = std::make_shared<VerifyArguments>();
+  CLI::App* verify = app.add_subcommand("verify", "Prove the gradients of layouts against one rank in FP64");
+  add_config_arguments(*verify, arguments->config);
+  verify->add_option("--layout", arguments->layouts, "dp=4,ep=2; repeatable")->allow_extra_args(false);
+  verify->add_option("--ranks", arguments->ranks, "Without --layout: all layouts of 1 to so many ranks (threads)")
+      ->capture_default_str();
+  verify->add_flag("--shrink", arguments->shrink, "The model's structure with small sizes");
+  verify
+      ->add_option("--fault", arguments->fault,
+                   "Put in a fault, to see it found: skipped_reduction | skipped_experts | "
+                   "doubled_reduction | unsynchronised_router | dropped_router_loss")
+      ->capture_default_str();
+  verify->callback([&action, arguments] { action = [arguments] { return command_verify(*arguments); }; });
+}
+
 void add_config(CLI::App& app, Action& action) {
   auto arguments = std::make_shared<ConfigArguments>();
   CLI::App* config = app.add_subcommand("config", "Look at configs")->require_subcommand(1);
@@ -178,6 +194,7 @@ int run_command_line(int argc, char** argv) {
   app.require_subcommand(1);
   Action action;
   add_train(app, action);
+  add_verify(app, action);
   add_eval(app, action);
   add_generate(app, action);
   add_data(app, action);

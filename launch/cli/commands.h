@@ -19,6 +19,15 @@ struct TrainArguments {
 };
 int command_train(const TrainArguments& arguments);
 
+struct VerifyArguments {
+  ConfigArguments config;
+  std::vector<std::string> layouts;  // "dp=4,ep=2"; none: all layouts of 1 .. ranks
+  int ranks = 4;
+  bool shrink = false;
+  std::string fault = "none";
+};
+int command_verify(const VerifyArguments& arguments);
+
 int command_config_show(const ConfigArguments& arguments);
 int command_config_check(const ConfigArguments& arguments);
 int command_config_docs();

@@ -43,7 +43,9 @@ Evaluation evaluate(const autograd::Context& context, model::Transformer& model,
   const Tensor sums = Tensor::empty(context.allocator, Dtype::kF64, Shape{windows + 1});
   double* const values = sums.data<double>();
   std::fill_n(values, windows + 1, 0.0);
-  for (int64_t first = communicator.rank() * batch_size; first < windows; first += ranks * batch_size) {
+  // All ranks go through the model equally often, some with nothing at the end: they may serve each other's experts.
+  for (int64_t round = 0; round * ranks * batch_size < windows; ++round) {
+    const int64_t first = std::min(windows, (round * ranks + communicator.rank()) * batch_size);
     const data::Batch batch = held_out.load(first, batch_size);
     add_losses(context, model, batch, held_out.options().reset_at_documents, values + first);
     values[windows] += static_cast<double>(batch.target_tokens);

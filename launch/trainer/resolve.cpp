@@ -61,13 +61,20 @@ void share_held_out_bytes(ResolvedRun& run, Session& session) {
 }
 
 void resolve_layout(ResolvedRun& run, int rank, int ranks) {
-  const int64_t wanted = run.settings.parallel.data_parallel.value_or(ranks);
-  if (wanted != ranks) {
-    throw ConfigError(fmt::format("parallel.data_parallel: {} but {} ranks were started; use auto, or mpirun -n {}",
-                                  wanted, ranks, wanted));
+  ParallelSettings& parallel = run.settings.parallel;
+  parallel::LayoutRequest request;
+  if (!parallel.data_parallel.is_auto()) request.data = static_cast<int>(*parallel.data_parallel.value);
+  request.pipeline = 1;
+  request.expert = static_cast<int>(parallel.expert_parallel);
+  run.layout = parallel::resolve_layout(request, ranks);
+  parallel.data_parallel = run.layout.data;
+  const int64_t experts = run.settings.moe.num_experts;
+  if (run.layout.expert > 1 && experts < run.layout.expert) {
+    throw ConfigError(fmt::format("parallel.expert_parallel: {} ranks for {} experts; wanted at most {}",
+                                  run.layout.expert, experts, std::max<int64_t>(1, experts)));
   }
-  run.settings.parallel.data_parallel = ranks;
-  run.plan = {run.settings.batch.global_batch_size, run.settings.batch.micro_batch_size, rank, ranks};
+  run.plan = {run.settings.batch.global_batch_size, run.settings.batch.micro_batch_size,
+              parallel::coordinates_of(run.layout, rank).data, run.layout.data};
   run.plan.check();
 }
 

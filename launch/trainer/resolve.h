@@ -11,6 +11,7 @@
 #include "data/tokenizer.h"
 #include "launch/session.h"
 #include "launch/settings.h"
+#include "parallel/mesh/layout.h"
 
 namespace cadre::launch {
 
@@ -18,6 +19,7 @@ struct ResolvedRun {
   Settings settings;  // no `auto` left that affects results
   std::unique_ptr<data::Tokenizer> tokenizer;
   std::shared_ptr<const data::Sampler> sampler;
+  parallel::Layout layout;
   data::BatchPlan plan;
   std::unique_ptr<const data::HeldOut> held_out;  // null: no validation
   uint64_t held_out_bytes = 0;                    // of text behind what a validation scores; 0: unknown

@@ -49,6 +49,8 @@ class Run {
 
   Session& session_;
   ResolvedRun run_;
+  parallel::Mesh mesh_;
+  ModelShard shard_;
   TrainState state_;
   Tensor tokenizer_bytes_;
   fs::path directory_;
@@ -64,7 +66,9 @@ fs::path checkpoint_directory(const Settings& settings) { return fs::path(settin
 Run::Run(Session& session, const RunRequest& request)
     : session_(session),
       run_(resolve_run(session, request.settings)),
-      state_(session.context(), run_.settings.network(), run_.settings.optimizer, run_.settings.run.seed),
+      mesh_(session.world(), run_.layout),
+      shard_(mesh_, run_.settings.network()),
+      state_(session.context(), run_.settings.network(), shard_, run_.settings.optimizer, run_.settings.run.seed),
       directory_(run_.settings.run.directory),
       config_text_(config::print_resolved(run_.settings)),
       run_id_(xxh3_128(bytes_of(config_text_)).substr(0, 16)),
@@ -162,9 +166,9 @@ CheckpointHeader Run::header() {
 }
 
 std::vector<StateEntry> Run::entries() {
-  std::vector<StateEntry> entries = state_.entries();
-  entries.push_back(whole_entry("/tokenizer", tokenizer_bytes_));
-  return share_of(entries, session_.rank(), session_.ranks());
+  std::vector<StateEntry> entries = state_.entries_to_save();
+  if (session_.rank() == 0) entries.push_back(whole_entry("/tokenizer", tokenizer_bytes_));
+  return entries;
 }
 
 void Run::start_observers() {
@@ -175,7 +179,7 @@ void Run::start_observers() {
   info.ranks = session_.ranks();
   info.first_step = state_.step + 1;
   info.total_steps = run_.settings.run.steps;
-  info.parameters = state_.store().parameter_count();
+  info.parameters = shard_.parameter_count();
   info.active_parameters = state_.model().active_parameters();
   info.flops_per_token = state_.model().training_flops_per_token(run_.settings.data.seq_length);
   info.num_experts = run_.settings.moe.num_experts;
@@ -245,7 +249,7 @@ void Run::validate(StepOutcome& outcome) {
 }
 
 RunEnd Run::loop() {
-  Trainer trainer(session_.context(), state_, session_.world(), trainer_options());
+  Trainer trainer(session_.context(), state_, mesh_, trainer_options());
   const Settings& s = run_.settings;
   const int64_t last_step = std::min(s.run.steps, s.run.stop_after.value_or(s.run.steps));
   RunEnd end = s.run.steps <= last_step ? RunEnd::kFinished : RunEnd::kStopAfter;

@@ -27,9 +27,13 @@ std::vector<StateEntry> model_entries(const autograd::ParameterStore& store) {
   return entries;
 }
 
-TrainState::TrainState(const autograd::Context& context, const model::NetworkSettings& network,
+TrainState::TrainState(const autograd::Context& context, const model::NetworkSettings& network, const ModelShard& shard,
                        const optim::OptimizerSettings& optimizer, uint64_t seed)
-    : context_(context), model_(store_, network), optimizer_(context, materialised(store_, context, seed), optimizer) {
+    : context_(context),
+      shard_(shard),
+      norm_(shard, context.allocator),
+      model_(store_, network, shard.experts()),
+      optimizer_(context, materialised(store_, context, seed), optimizer, shard.whole() ? nullptr : &norm_) {
   for (int64_t layer = 0; layer < model_.moe_layers(); ++layer) {
     Tensor uniform = Tensor::empty(context.allocator, Dtype::kF64, Shape{network.moe.num_experts});
     std::fill_n(uniform.data<double>(), uniform.elements(), 1.0 / static_cast<double>(uniform.elements()));
@@ -37,9 +41,14 @@ TrainState::TrainState(const autograd::Context& context, const model::NetworkSet
   }
 }
 
-std::vector<StateEntry> TrainState::entries() const {
-  std::vector<StateEntry> entries = model_entries(store_);
+std::vector<StateEntry> TrainState::entries_of(bool experts) const {
+  std::vector<StateEntry> entries;
   for (const optim::SegmentState& segment : optimizer_.segments()) {
+    if ((segment.expert >= 0) != experts) continue;
+    entries.push_back(whole_entry("/model/" + segment.name, store_.values().flat_slice(segment.offset, segment.shape)));
+  }
+  for (const optim::SegmentState& segment : optimizer_.segments()) {
+    if ((segment.expert >= 0) != experts) continue;
     for (const optim::MomentTensor& moment : optimizer_.moments()) {
       entries.push_back(whole_entry("/optimizer/" + segment.name + "/" + moment.name,
                                     moment.tensor.flat_slice(segment.offset, segment.shape)));
@@ -48,9 +57,29 @@ std::vector<StateEntry> TrainState::entries() const {
   return entries;
 }
 
-nlohmann::json TrainState::scalars() const {
+std::vector<StateEntry> TrainState::entries() const {
+  std::vector<StateEntry> entries = entries_of(false);
+  for (StateEntry& entry : entries_of(true)) entries.push_back(std::move(entry));
+  return entries;
+}
+
+std::vector<StateEntry> TrainState::entries_to_save() const {
+  std::vector<StateEntry> mine;
+  for (const bool experts : {false, true}) {
+    const ModelShard::Place place = shard_.place_of(experts ? 0 : -1);
+    for (StateEntry& entry : share_of(entries_of(experts), place.index, place.count)) mine.push_back(std::move(entry));
+  }
+  return mine;
+}
+
+nlohmann::json TrainState::scalars() {
+  std::vector<double> taken;
+  for (const optim::SegmentState& segment : optimizer_.segments()) taken.push_back(static_cast<double>(segment.steps));
+  const Tensor all = norm_.gather(optimizer_.segments(), taken);
   nlohmann::json steps = nlohmann::json::object();
-  for (const optim::SegmentState& segment : optimizer_.segments()) steps[segment.name] = segment.steps;
+  for (size_t i = 0; i < shard_.segments().size(); ++i) {
+    steps[shard_.segments()[i].name] = static_cast<int64_t>(all.data<double>()[i]);
+  }
   nlohmann::json layers = nlohmann::json::array();
   for (const Tensor& tensor : fractions) {
     layers.push_back(std::vector<double>(tensor.data<double>(), tensor.data<double>() + tensor.elements()));

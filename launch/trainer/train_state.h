@@ -9,6 +9,8 @@
 #include "autograd/parameter_store.h"
 #include "launch/checkpoint/reader.h"
 #include "launch/checkpoint/state.h"
+#include "launch/trainer/model_shard.h"
+#include "launch/trainer/sharded_norm.h"
 #include "model/transformer.h"
 #include "optim/optimizer.h"
 
@@ -16,8 +18,8 @@ namespace cadre::launch {
 
 class TrainState {
  public:
-  // Initialised from the seed. `network` has its vocabulary size.
-  TrainState(const autograd::Context& context, const model::NetworkSettings& network,
+  // Initialised from the seed. `network` has its vocabulary size. `shard` must outlive the state.
+  TrainState(const autograd::Context& context, const model::NetworkSettings& network, const ModelShard& shard,
              const optim::OptimizerSettings& optimizer, uint64_t seed);
 
   autograd::ParameterStore& store() { return store_; }
@@ -27,15 +29,21 @@ class TrainState {
   int64_t step = 0;               // finished steps
   std::vector<Tensor> fractions;  // f64 [experts] by MoE layer: expert fractions of the last global batch
 
-  // "/model/<segment>" and "/optimizer/<segment>/<moment>", views into live storage.
+  // "/model/<segment>" and "/optimizer/<segment>/<moment>", views into live storage: all that this rank holds.
   std::vector<StateEntry> entries() const;
-  nlohmann::json scalars() const;
+  // The part of them that this rank saves; over all ranks, everything once.
+  std::vector<StateEntry> entries_to_save() const;
+  // Of the whole model. Collective.
+  nlohmann::json scalars();
   void restore(CheckpointReader& reader);
 
  private:
+  std::vector<StateEntry> entries_of(bool experts) const;
   void restore_scalars(const nlohmann::json& scalars, const std::string& where);
 
   const autograd::Context& context_;
+  const ModelShard& shard_;
+  ShardedNorm norm_;
   autograd::ParameterStore store_;
   model::Transformer model_;
   optim::Optimizer optimizer_;

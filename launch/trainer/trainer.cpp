@@ -13,16 +13,6 @@ using Clock = std::chrono::steady_clock;
 
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
-// Backward finishes parameters in reverse order of declaration.
-std::vector<parallel::GradientRange> backward_order(const autograd::ParameterStore& store) {
-  std::vector<parallel::GradientRange> ranges;
-  const auto& parameters = store.parameters();
-  for (size_t i = parameters.size(); i-- > 0;) {
-    ranges.push_back({parameters[i]->offset, parameters[i]->shape.elements()});
-  }
-  return ranges;
-}
-
 }  // namespace
 
 // Sums over micro-batches, then over ranks.
@@ -49,27 +39,25 @@ model::TokenBatch to_tokens(const autograd::Context& context, const data::Batch&
   return tokens;
 }
 
-Trainer::Trainer(const autograd::Context& context, TrainState& state, parallel::Communicator& communicator,
-                 TrainerOptions options)
+Trainer::Trainer(const autograd::Context& context, TrainState& state, parallel::Mesh& mesh, TrainerOptions options)
     : context_(context),
       state_(state),
-      communicator_(communicator),
+      mesh_(mesh),
       options_(options),
-      reducer_(communicator, state.store().gradients(), backward_order(state.store()),
-               {.bucket_bytes = options.bucket_bytes}) {}
+      gradients_(mesh, state.store(), options.bucket_bytes) {}
 
-void Trainer::run_micro_batch(const data::Batch& batch, bool last, Totals& totals) {
+void Trainer::run_micro_batch(const data::Batch& batch, int64_t index, Totals& totals) {
   autograd::Tape tape(context_);
-  if (last) {
-    const int64_t count = static_cast<int64_t>(state_.store().parameters().size());
-    tape.on_parameter_ready = [this, count](autograd::Parameter& parameter) {
+  if (index + 1 == options_.micro_batches) {
+    tape.on_parameter_ready = [this](autograd::Parameter& parameter) {
       parameter.zero_gradient_if_empty();  // before its bucket may be reduced
-      reducer_.mark_ready(count - 1 - parameter.index);
+      gradients_.mark_ready(parameter);
     };
   }
   model::ForwardInputs inputs;
   inputs.options.global_tokens = options_.global_target_tokens;
   inputs.fractions = &state_.fractions;
+  if (options_.routing.replay) inputs.replay = options_.routing.replay(index);
   model::TransformerOutput out =
       state_.model().forward(tape, to_tokens(context_, batch, options_.reset_at_documents), inputs);
   const autograd::Variable targets = autograd::Variable::leaf(to_tensor(context_, batch.targets));
@@ -77,6 +65,7 @@ void Trainer::run_micro_batch(const data::Batch& batch, bool last, Totals& total
       tape.apply<autograd::CrossEntropy>({std::move(out.logits), targets}, 1.0 / options_.global_target_tokens);
   totals.loss += *loss.tensor().data<double>();
   add_routing(out.routing, totals);
+  if (options_.routing.record) options_.routing.record(index, out.routing);
   std::vector<autograd::Tape::Seed> seeds{tape.seed(loss)};
   for (const model::RoutingResult& routing : out.routing) {
     seeds.push_back(tape.seed(routing.balance_loss));
@@ -119,7 +108,7 @@ Votes Trainer::share(Totals& totals, const Votes& mine) {
   slots.push_back(&unwritten);
   Tensor packed = Tensor::empty(context_.allocator, Dtype::kF64, Shape{static_cast<int64_t>(slots.size())});
   for (size_t i = 0; i < slots.size(); ++i) packed.data<double>()[i] = *slots[i];
-  communicator_.all_reduce(packed, parallel::Reduction::kSum, {"step_statistics"})->wait();
+  mesh_.world().all_reduce(packed, parallel::Reduction::kSum, {"step_statistics"})->wait();
   for (size_t i = 0; i < slots.size(); ++i) *slots[i] = packed.data<double>()[i];
   return {stop > 0, unwritten == 0};
 }
@@ -138,15 +127,15 @@ StepOutcome Trainer::step(const std::function<data::Batch()>& next_batch, const 
   const Clock::time_point start = Clock::now();
   Totals totals;
   state_.store().clear_gradients();
-  reducer_.start_step();
+  gradients_.start_step();
   for (int64_t m = 0; m < options_.micro_batches; ++m) {
     const Clock::time_point asked = Clock::now();
     const data::Batch batch = next_batch();
     totals.data_wait += seconds_since(asked);
-    run_micro_batch(batch, m + 1 == options_.micro_batches, totals);
+    run_micro_batch(batch, m, totals);
   }
   state_.store().zero_untouched_gradients();
-  const parallel::ReducerReport reduced = reducer_.finish();
+  const parallel::ReducerReport reduced = gradients_.finish();
   StepOutcome outcome;
   outcome.votes = share(totals, mine);
   const int64_t step = state_.step + 1;

@@ -1,17 +1,24 @@
 #pragma once
 // One training step: micro-batches, reduction, update. Holds no policy; see the observers and the train loop for that.
 
+#include <functional>
 #include <memory>
 #include <vector>
 
 #include "core/tensor.h"
 #include "data/batch.h"
 #include "launch/monitor/observer.h"
+#include "launch/trainer/gradient_sync.h"
 #include "launch/trainer/train_state.h"
 #include "parallel/comm/communicator.h"
-#include "parallel/data/reducer.h"
 
 namespace cadre::launch {
+
+// Looks into the routing of a step, or replays a recorded one: for proofs. Micro-batches count from 0 on each rank.
+struct RoutingHooks {
+  std::function<const model::RoutingTrace*(int64_t micro_batch)> replay;  // null result: route freely
+  std::function<void(int64_t micro_batch, const std::vector<model::RoutingResult>& routing)> record;
+};
 
 struct TrainerOptions {
   int64_t total_steps = 0;
@@ -19,6 +26,7 @@ struct TrainerOptions {
   double global_target_tokens = 1;  // of one step, all ranks: the loss is their mean
   int64_t bucket_bytes = int64_t{4} << 20;
   bool reset_at_documents = false;
+  RoutingHooks routing{};
 };
 
 // Votes that travel with a step's statistics, so that all ranks decide alike.
@@ -36,8 +44,7 @@ struct StepOutcome {
 
 class Trainer {
  public:
-  Trainer(const autograd::Context& context, TrainState& state, parallel::Communicator& communicator,
-          TrainerOptions options);
+  Trainer(const autograd::Context& context, TrainState& state, parallel::Mesh& mesh, TrainerOptions options);
 
   // Runs step state.step + 1; next_batch() gives this rank's micro-batches in order. Advances state.step unless the
   // gradients were not finite.
@@ -45,16 +52,16 @@ class Trainer {
 
  private:
   struct Totals;
-  void run_micro_batch(const data::Batch& batch, bool last, Totals& totals);
+  void run_micro_batch(const data::Batch& batch, int64_t index, Totals& totals);
   void add_routing(const std::vector<model::RoutingResult>& routing, Totals& totals) const;
   Votes share(Totals& totals, const Votes& mine);
   void update_fractions(const Totals& totals);
 
   const autograd::Context& context_;
   TrainState& state_;
-  parallel::Communicator& communicator_;
+  parallel::Mesh& mesh_;
   TrainerOptions options_;
-  parallel::Reducer reducer_;
+  GradientSync gradients_;
 };
 
 // Token tensors of a loaded batch.

@@ -54,29 +54,54 @@ void check_rows(const TensorView& view, const std::vector<int64_t>& rows, int si
   const int64_t used = std::accumulate(rows.begin(), rows.end(), int64_t{0});
   const int64_t held = view.shape.rank() == 0 ? 1 : view.shape[0];
   if (used > held) {
-    throw InternalError(fmt::format("all_to_all \"{}\": the {} row counts add up to {}, but the buffer has {} rows",
-                                    text_of(label), side, used, held));
+    throw InternalError(
+        fmt::format("all_to_all \"{}\": the {} row counts add "
+                    "up to {}, but the buffer has {} rows",
+                    text_of(label), side, used, held));
   }
 }
 
 }  // namespace
 
-std::string describe(const Call& call) {
+CallRecord record_of(const Call& call) {
+  CallRecord record;
+  record.sequence = call.sequence;
+  record.count = call.count;
+  record.operation = call.operation;
+  record.reduction = call.reduction;
+  record.dtype = static_cast<int32_t>(call.dtype);
+  record.peer = call.peer >= 0 && call.group ? call.group->world_rank(call.peer) : call.peer;
+  record.layer = call.label.layer;
+  std::strncpy(record.name, text_of(call.label), sizeof(record.name) - 1);
+  if (call.group) std::strncpy(record.group, call.group->name.c_str(), sizeof(record.group) - 1);
+  return record;
+}
+
+std::string describe(const CallRecord& call) {
   std::string text = name_of_operation(call.operation);
   if (call.operation == Operation::kAllReduce) text += fmt::format("({})", name_of_reduction(call.reduction));
-  text += fmt::format(" \"{}\" #{}", text_of(call.label), call.sequence);
-  if (call.label.layer >= 0) text += fmt::format(", layer {}", call.label.layer);
+  text += fmt::format(" \"{}\" #{}", call.name, call.sequence);
+  if (call.group[0] != 0) text += fmt::format(" of {}", call.group);
+  if (call.layer >= 0) text += fmt::format(", layer {}", call.layer);
   if (call.operation == Operation::kBarrier || call.operation == Operation::kGatherText) return text;
-  text += fmt::format(", {} x {}", name_of(call.dtype), call.count);
+  text += fmt::format(", {} x {}", name_of(static_cast<Dtype>(call.dtype)), call.count);
   if (call.operation == Operation::kBroadcast) text += fmt::format(" from rank {}", call.peer);
   if (call.operation == Operation::kSend) text += fmt::format(" to rank {}", call.peer);
   if (call.operation == Operation::kReceive) text += fmt::format(" from rank {}", call.peer);
   return text;
 }
 
-bool same_call(const Call& a, const Call& b) {
-  return a.operation == b.operation && a.reduction == b.reduction && a.dtype == b.dtype && a.count == b.count &&
-         a.peer == b.peer && a.label.layer == b.label.layer && std::strcmp(text_of(a.label), text_of(b.label)) == 0;
+std::string describe(const Call& call) { return describe(record_of(call)); }
+
+bool same_call(const CallRecord& a, const CallRecord& b) {
+  return a.sequence == b.sequence && a.operation == b.operation && a.reduction == b.reduction && a.dtype == b.dtype &&
+         a.count == b.count && a.peer == b.peer && a.layer == b.layer &&
+         std::strncmp(a.name, b.name, sizeof(a.name)) == 0;
+}
+
+std::string disagreement(int rank, const CallRecord& call, int other_rank, const CallRecord& other) {
+  return fmt::format("ranks disagree: rank {} called {}, rank {} called {}", rank, describe(call), other_rank,
+                     describe(other));
 }
 
 std::string list_ranks(const std::vector<int>& ranks) {

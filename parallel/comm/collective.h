@@ -24,6 +24,7 @@ enum class Operation : int32_t {
 };
 
 // One call as one rank made it. `count` is the elements of the smaller buffer; for all_to_all the elements of a row.
+// `peer` is a rank of the group.
 struct Call {
   Operation operation = Operation::kBarrier;
   Reduction reduction = Reduction::kSum;
@@ -32,12 +33,30 @@ struct Call {
   int peer = -1;  // root, source or destination
   CollectiveLabel label = {};
   int64_t sequence = 0;
+  GroupPtr group = {};
 };
 
-// `all_reduce(sum) "gradients" #12, layer 3, f32 x 1024`
+// A call in a form that means the same to every process, for shared memory and messages. Longer names are cut.
+struct CallRecord {
+  int64_t sequence = 0;
+  int64_t count = 0;
+  Operation operation = Operation::kBarrier;
+  Reduction reduction = Reduction::kSum;
+  int32_t dtype = 0;
+  int32_t peer = -1;  // rank of the world
+  int32_t layer = -1;
+  char name[44] = {};
+  char group[24] = {};
+};
+
+CallRecord record_of(const Call& call);
+// `all_reduce(sum) "gradients" #12 of expert_data, layer 3, f32 x 1024`
+std::string describe(const CallRecord& call);
 std::string describe(const Call& call);
-// True when two ranks' calls belong together: all but the sequence number, labels compared by text.
-bool same_call(const Call& a, const Call& b);
+// True when two ranks' calls on one communicator belong together; labels are compared by text.
+bool same_call(const CallRecord& a, const CallRecord& b);
+// `ranks disagree: rank 0 called ..., rank 1 called ...`
+std::string disagreement(int rank, const CallRecord& call, int other_rank, const CallRecord& other);
 // "1, 2 and 5"
 std::string list_ranks(const std::vector<int>& ranks);
 

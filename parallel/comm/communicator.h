@@ -5,12 +5,18 @@
 // Every rank of a communicator makes the same calls in the same order. Each call gets a sequence number; a call whose
 // operation, element count or dtype differs between ranks is an error, not a hang, wherever the implementation can see
 // it. Reductions run in a fixed order of ranks, so that two runs agree bit for bit; every rank gets the same bits.
+//
+// Groups of ranks are made by split(). A communicator counts its own calls, so ranks may interleave nonblocking calls
+// on different communicators in any order; poll(), done() and wait() of any of them move all of them on. A communicator
+// may be destroyed when its rank has waited for its own calls, in any order among communicators, and after errors.
 
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "core/error.h"
 #include "core/tensor.h"
+#include "parallel/comm/group.h"
 
 namespace cadre::parallel {
 
@@ -26,16 +32,38 @@ struct CollectiveLabel {
 class Work {
  public:
   virtual ~Work() = default;
-  virtual bool done() = 0;  // also lets the transport make progress; never blocks
-  virtual void wait() = 0;  // throws CommunicationError naming the collective, past its deadline too
+  // Also lets the transport make progress; never blocks. Throws as wait() does, past the deadline since it first said
+  // no too.
+  virtual bool done() = 0;
+  // Throws CommunicationError naming the collective; past its deadline TimeoutError, which tells where every rank is.
+  virtual void wait() = 0;
 };
 using WorkPtr = std::unique_ptr<Work>;
+
+// Past a deadline. The message tells for every rank the last collective that it entered.
+class TimeoutError : public CommunicationError {
+ public:
+  TimeoutError(const std::string& message, bool first) : CommunicationError(message), first_(first) {}
+  // Whether this rank was the first of its node to notice: the one that reports.
+  bool first() const { return first_; }
+
+ private:
+  bool first_;
+};
 
 class Communicator {
  public:
   virtual ~Communicator() = default;
   virtual int rank() const = 0;
   virtual int size() const = 0;
+  // The ranks here as ranks of the world; errors name those.
+  virtual const Group& group() const = 0;
+
+  // A communicator of the ranks that passed the same color, ordered by key, then by rank here (as MPI_Comm_split); null
+  // where the color is negative. `name` is the axis, for errors; ranks of one color pass the same. Collective: every
+  // rank here calls it; it blocks, and two threads of one process must not split at the same time. Independent of this
+  // communicator, which may be destroyed first.
+  virtual std::unique_ptr<Communicator> split(int color, int key, const std::string& name) = 0;
 
   // In place; contiguous views; f32, f64, i64, i32.
   virtual WorkPtr all_reduce(TensorView data, Reduction reduction, CollectiveLabel label) = 0;

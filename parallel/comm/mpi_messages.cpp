@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <numeric>
 #include <set>
 #include <string>
 
@@ -33,13 +34,37 @@ void initialize_mpi() {
   }
 }
 
+void abort_mpi(int exit_code) {
+  MPI_Abort(MPI_COMM_WORLD, exit_code);
+  std::abort();
+}
+
 void finalize_mpi() { check(MPI_Finalize(), "MPI_Finalize"); }
 
 struct MpiGroup::State {
   MPI_Comm comm = MPI_COMM_NULL;
   int rank = 0;
   int size = 1;
+  std::vector<int> world_ranks;
+
+  explicit State(MPI_Comm made);
 };
+
+MpiGroup::State::State(MPI_Comm made) : comm(made) {
+  check(MPI_Comm_set_errhandler(comm, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
+  MPI_Comm_rank(comm, &rank);
+  MPI_Comm_size(comm, &size);
+  std::vector<int> ranks(static_cast<size_t>(size));
+  std::iota(ranks.begin(), ranks.end(), 0);
+  world_ranks.resize(ranks.size());
+  MPI_Group here = MPI_GROUP_NULL;
+  MPI_Group world = MPI_GROUP_NULL;
+  MPI_Comm_group(comm, &here);
+  MPI_Comm_group(MPI_COMM_WORLD, &world);
+  MPI_Group_translate_ranks(here, size, ranks.data(), world, world_ranks.data());
+  MPI_Group_free(&here);
+  MPI_Group_free(&world);
+}
 
 MpiGroup::MpiGroup(std::unique_ptr<State> state) : state_(std::move(state)) {}
 
@@ -49,34 +74,36 @@ MpiGroup::~MpiGroup() {
   if (finalized == 0) MPI_Comm_free(&state_->comm);
 }
 
-std::shared_ptr<MpiGroup> MpiGroup::duplicate_world() {
-  auto state = std::make_unique<State>();
-  check(MPI_Comm_dup(MPI_COMM_WORLD, &state->comm), "MPI_Comm_dup");
-  check(MPI_Comm_set_errhandler(state->comm, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
-  MPI_Comm_rank(state->comm, &state->rank);
-  MPI_Comm_size(state->comm, &state->size);
-  return std::shared_ptr<MpiGroup>(new MpiGroup(std::move(state)));
+std::unique_ptr<MpiGroup> MpiGroup::duplicate_world() {
+  MPI_Comm comm = MPI_COMM_NULL;
+  check(MPI_Comm_dup(MPI_COMM_WORLD, &comm), "MPI_Comm_dup");
+  return std::unique_ptr<MpiGroup>(new MpiGroup(std::make_unique<State>(comm)));
+}
+
+std::unique_ptr<MpiGroup> MpiGroup::split(int color, int key) const {
+  MPI_Comm comm = MPI_COMM_NULL;
+  check(MPI_Comm_split(state_->comm, color < 0 ? MPI_UNDEFINED : color, key, &comm), "MPI_Comm_split");
+  if (comm == MPI_COMM_NULL) return nullptr;
+  return std::unique_ptr<MpiGroup>(new MpiGroup(std::make_unique<State>(comm)));
 }
 
 int MpiGroup::rank() const { return state_->rank; }
 int MpiGroup::size() const { return state_->size; }
 
-bool MpiGroup::on_one_node() const {
+const std::vector<int>& MpiGroup::world_ranks() const { return state_->world_ranks; }
+
+int MpiGroup::first_rank_of_node() const {
   MPI_Comm node = MPI_COMM_NULL;
   check(MPI_Comm_split_type(state_->comm, MPI_COMM_TYPE_SHARED, state_->rank, MPI_INFO_NULL, &node),
         "MPI_Comm_split_type");
-  int here = 0;
-  MPI_Comm_size(node, &here);
+  int first = state_->rank;
+  const int code = MPI_Bcast(&first, 1, MPI_INT, 0, node);
   MPI_Comm_free(&node);
-  int smallest = 0;
-  check(MPI_Allreduce(&here, &smallest, 1, MPI_INT, MPI_MIN, state_->comm), "MPI_Allreduce");
-  return smallest == state_->size;
+  check(code, "MPI_Bcast");
+  return first;
 }
 
-void MpiGroup::abort(int exit_code) const {
-  MPI_Abort(MPI_COMM_WORLD, exit_code);
-  std::abort();
-}
+void MpiGroup::abort(int exit_code) const { abort_mpi(exit_code); }
 
 struct Messages::State {
   struct Message {
@@ -131,6 +158,7 @@ bool Messages::done() {
   state.indices.resize(state.requests.size());
   state.statuses.resize(state.requests.size());
   int completed = 0;
+  const auto world = [&](int rank) { return state.group->world_ranks()[static_cast<size_t>(rank)]; };
   const int code = MPI_Testsome(static_cast<int>(state.requests.size()), state.requests.data(), &completed,
                                 state.indices.data(), state.statuses.data());
   if (code != MPI_SUCCESS && code != MPI_ERR_IN_STATUS) check(code, "MPI_Testsome");
@@ -139,18 +167,24 @@ bool Messages::done() {
     const MPI_Status& status = state.statuses[static_cast<size_t>(i)];
     if (code == MPI_ERR_IN_STATUS && status.MPI_ERROR == MPI_ERR_TRUNCATE) {
       throw CommunicationError(
-          fmt::format("rank {} sent more than the {} bytes expected of it", message.peer, message.expected));
+          fmt::format("rank {} sent more than the {} bytes expected of it", world(message.peer), message.expected));
     }
     if (code == MPI_ERR_IN_STATUS) check(status.MPI_ERROR, "a message");
     int bytes = 0;
     if (message.expected >= 0) MPI_Get_count(&status, MPI_BYTE, &bytes);
     if (message.expected >= 0 && bytes != message.expected) {
       throw CommunicationError(
-          fmt::format("rank {} sent {} bytes where {} were expected", message.peer, bytes, message.expected));
+          fmt::format("rank {} sent {} bytes where {} were expected", world(message.peer), bytes, message.expected));
     }
     --state.open;
   }
   return state.open == 0;
+}
+
+void Messages::cancel() {
+  for (size_t i = 0; i < state_->requests.size(); ++i) {
+    if (state_->requests[i] != MPI_REQUEST_NULL && state_->messages[i].expected >= 0) MPI_Cancel(&state_->requests[i]);
+  }
 }
 
 std::vector<int> Messages::missing() const {

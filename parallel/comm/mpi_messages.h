@@ -14,15 +14,18 @@ namespace cadre::parallel {
 class MpiGroup {
  public:
   // A duplicate of MPI_COMM_WORLD. Collective over its ranks.
-  static std::shared_ptr<MpiGroup> duplicate_world();
+  static std::unique_ptr<MpiGroup> duplicate_world();
+  // As MPI_Comm_split; null where the color is negative. Collective, and blocks inside MPI.
+  std::unique_ptr<MpiGroup> split(int color, int key) const;
   ~MpiGroup();
   MpiGroup(const MpiGroup&) = delete;
   MpiGroup& operator=(const MpiGroup&) = delete;
 
   int rank() const;
   int size() const;
-  // Collective: whether all ranks run on one node and can share memory.
-  bool on_one_node() const;
+  // The lowest rank here of those that run on this node and can share memory. Collective, and blocks inside MPI.
+  int first_rank_of_node() const;
+  const std::vector<int>& world_ranks() const;
   [[noreturn]] void abort(int exit_code) const;
 
  private:
@@ -46,6 +49,8 @@ class Messages {
   // Lets MPI progress; true when all are complete. Throws CommunicationError when a message has another size than was
   // expected, or MPI fails.
   bool done();
+  // Receives that no message has met yet will never write; those amid a message still do.
+  void cancel();
   // The ranks of incomplete messages, ascending.
   std::vector<int> missing() const;
 
@@ -57,5 +62,7 @@ class Messages {
 // MPI_Init_thread and MPI_Finalize.
 void initialize_mpi();
 void finalize_mpi();
+// Ends the job. From any thread, whoever holds the lock: Open MPI's MPI_Abort asks only the launcher.
+[[noreturn]] void abort_mpi(int exit_code);
 
 }  // namespace cadre::parallel

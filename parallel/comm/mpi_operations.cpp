@@ -14,6 +14,7 @@ constexpr int64_t kGrain = 16;                    // elements
 constexpr size_t kPieceBytes = size_t{16} << 20;  // larger messages fall out of the caches
 constexpr size_t kSmallBytes = size_t{32} << 10;  // one round instead of two
 constexpr int kPointToPointTag = (1 << 30) + 1;   // above every collective's
+constexpr int kCallCheckTag = kPointToPointTag + 1;
 constexpr int64_t kSequences = int64_t{1} << 29;
 
 int tag_of(const Call& call, int stage) { return static_cast<int>(call.sequence % kSequences) * 2 + stage; }
@@ -42,6 +43,9 @@ class MessageOperation : public StagedOperation {
     return false;
   }
   std::vector<int> missing() const override { return messages_ ? messages_->missing() : std::vector<int>{}; }
+  void cancel() override {
+    if (messages_) messages_->cancel();
+  }
 
  protected:
   // Called when the previous stage's messages are complete; posts the next ones, or returns false at the end.
@@ -296,6 +300,32 @@ class SingleMessage : public MessageOperation {
   void* data_;
 };
 
+class CallCheck : public MessageOperation {
+ public:
+  CallCheck(std::shared_ptr<MpiGroup> group, const Call& call, std::function<void(const std::string&)> different)
+      : MessageOperation(std::move(group), call), different_(std::move(different)), own_(record_of(call)) {}
+
+ protected:
+  bool next_stage(Messages& messages) override {
+    const int previous = neighbour(rank_, size_ - 1, size_);
+    if (stage_++ == 0) {
+      messages.receive(&other_, sizeof(other_), previous, kCallCheckTag);
+      messages.send(&own_, sizeof(own_), neighbour(rank_, 1, size_), kCallCheckTag);
+      return true;
+    }
+    const std::vector<int>& world = group_->world_ranks();
+    if (!same_call(own_, other_)) {
+      different_(disagreement(world[static_cast<size_t>(rank_)], own_, world[static_cast<size_t>(previous)], other_));
+    }
+    return false;
+  }
+
+ private:
+  std::function<void(const std::string&)> different_;
+  CallRecord own_;
+  CallRecord other_;
+};
+
 class GatherText : public MessageOperation {
  public:
   GatherText(std::shared_ptr<MpiGroup> group, const Call& call, std::shared_ptr<std::vector<std::string>> texts)
@@ -363,6 +393,11 @@ std::unique_ptr<StagedOperation> make_message_broadcast(std::shared_ptr<MpiGroup
 
 std::unique_ptr<StagedOperation> make_message(std::shared_ptr<MpiGroup> group, const Call& call, void* data) {
   return std::make_unique<SingleMessage>(std::move(group), call, data);
+}
+
+std::unique_ptr<StagedOperation> make_message_call_check(std::shared_ptr<MpiGroup> group, const Call& call,
+                                                         std::function<void(const std::string&)> different) {
+  return std::make_unique<CallCheck>(std::move(group), call, std::move(different));
 }
 
 std::unique_ptr<StagedOperation> make_message_gather_text(std::shared_ptr<MpiGroup> group, const Call& call,

@@ -1,6 +1,7 @@
 #pragma once
 // Collectives over point-to-point messages, each a StagedOperation. Tags are the call's sequence number and stage.
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -37,6 +38,12 @@ std::unique_ptr<StagedOperation> make_message_broadcast(std::shared_ptr<MpiGroup
 
 // One message to or from call.peer; all pairs share one tag, so order alone matches them.
 std::unique_ptr<StagedOperation> make_message(std::shared_ptr<MpiGroup> group, const Call& call, void* data);
+
+// Each rank tells the next one what it called; a rank that hears of another call tells `different` in words. Runs
+// beside the collective, which does not wait for it. Where not all ranks of a group made the same call, two at least
+// hear of it.
+std::unique_ptr<StagedOperation> make_message_call_check(std::shared_ptr<MpiGroup> group, const Call& call,
+                                                         std::function<void(const std::string&)> different);
 
 // Every rank's text, in rank order. `texts` holds this rank's at its place, and has an entry for each.
 std::unique_ptr<StagedOperation> make_message_gather_text(std::shared_ptr<MpiGroup> group, const Call& call,

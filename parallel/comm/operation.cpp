@@ -6,6 +6,7 @@
 #include <thread>
 
 #include "core/error.h"
+#include "parallel/comm/watchdog.h"
 
 namespace cadre::parallel {
 namespace {
@@ -25,8 +26,23 @@ void back_off(int round) {
 
 }  // namespace
 
-void Engine::start(std::shared_ptr<StagedOperation> operation) {
+void CommunicatorFailure::record(const std::string& text) {
   std::lock_guard lock(mutex_);
+  if (happened_.load()) return;
+  text_ = text;
+  happened_.store(true, std::memory_order_release);
+}
+
+void CommunicatorFailure::throw_if_happened() const {
+  if (!happened()) return;
+  std::lock_guard lock(mutex_);
+  throw CommunicationError(text_);
+}
+
+void Engine::start(std::shared_ptr<StagedOperation> operation, bool published) {
+  std::lock_guard lock(mutex_);
+  operation->published_ = published && watchdog_ != nullptr;
+  if (operation->published_) watchdog_->writer().entered(operation->call());
   pending_.push_back(std::move(operation));
   pending_count_.store(static_cast<int>(pending_.size()), std::memory_order_relaxed);
   advance_all();
@@ -35,7 +51,7 @@ void Engine::start(std::shared_ptr<StagedOperation> operation) {
 void Engine::advance_all() {
   std::unique_lock lock(mutex_, std::try_to_lock);
   if (!lock.owns_lock()) return;
-  const auto finish = [](const std::shared_ptr<StagedOperation>& operation) {
+  const auto finish = [this](const std::shared_ptr<StagedOperation>& operation) {
     try {
       if (!operation->advance()) return false;
     } catch (const CommunicationError& error) {
@@ -43,6 +59,12 @@ void Engine::advance_all() {
           std::make_exception_ptr(CommunicationError(describe(operation->call()) + ": " + error.what()));
     } catch (...) {
       operation->error_ = std::current_exception();
+    }
+    if (operation->error_) {
+      operation->cancel();
+      abandoned_.push_back(operation);  // other messages of it may still be under way
+    } else if (operation->published_) {
+      watchdog_->writer().finished(operation->call());
     }
     operation->complete_.store(true, std::memory_order_release);
     return true;
@@ -63,20 +85,63 @@ void Engine::abandon(const StagedOperation& operation) {
   const auto found =
       std::find_if(pending_.begin(), pending_.end(), [&](const auto& p) { return p.get() == &operation; });
   if (found == pending_.end()) return;
+  (*found)->cancel();
   abandoned_.push_back(std::move(*found));
   pending_.erase(found);
   pending_count_.store(static_cast<int>(pending_.size()), std::memory_order_relaxed);
 }
 
-void Engine::wait(const StagedOperation& operation, int rank, std::chrono::milliseconds deadline) {
+void Engine::wait(const StagedOperation& operation, const Patience& patience) {
   const auto start = std::chrono::steady_clock::now();
-  for (int round = 0; !done(operation); ++round) {
-    back_off(round);
-    if (round < kSpins || std::chrono::steady_clock::now() - start < deadline) continue;
+  bool shown = false;
+  const auto show = [&](bool waits) {
     std::lock_guard lock(mutex_);
-    throw CommunicationError(fmt::format("rank {}: {} timed out after {:.1f} s: not arrived: rank {}", rank,
-                                         describe(operation.call()), static_cast<double>(deadline.count()) / 1e3,
-                                         list_ranks(operation.missing())));
+    if (watchdog_ == nullptr || !patience.published || shown == waits) return;
+    shown = waits;
+    if (waits) {
+      watchdog_->writer().waiting(operation.call());
+    } else {
+      watchdog_->writer().outside();
+    }
+  };
+  try {
+    for (int round = 0; !done(operation); ++round) {
+      back_off(round);
+      if (round < kSpins) continue;
+      show(true);
+      check_deadline(operation, patience, start);
+    }
+  } catch (const TimeoutError&) {
+    throw;  // for the reports of others it still waits
+  } catch (...) {
+    show(false);
+    throw;
+  }
+  show(false);
+}
+
+std::chrono::milliseconds Engine::deadline_of(const Patience& patience) const {
+  return patience.deadline.count() > 0 ? patience.deadline : deadline();
+}
+
+void Engine::check_deadline(const StagedOperation& operation, const Patience& patience,
+                            std::chrono::steady_clock::time_point start) {
+  const std::chrono::duration<double> waited = std::chrono::steady_clock::now() - start;
+  if (patience.failure != nullptr) patience.failure->throw_if_happened();
+  if (waited < deadline_of(patience)) return;
+  std::lock_guard lock(mutex_);
+  if (complete(operation)) return;
+  std::vector<RankView> views;
+  if (watchdog_ != nullptr) views = watchdog_->views();
+  const std::string text = timeout_message(operation.call(), patience.rank, waited.count(), operation.missing(), views);
+  throw TimeoutError(text, !patience.published || watchdog_ == nullptr || watchdog_->claim_report());
+}
+
+void Engine::drain(std::chrono::milliseconds longest) {
+  const auto start = std::chrono::steady_clock::now();
+  for (int round = 0; pending_count_.load() > 0 && std::chrono::steady_clock::now() - start < longest; ++round) {
+    poll();
+    back_off(round);
   }
 }
 

@@ -7,6 +7,7 @@
 #include <exception>
 #include <memory>
 #include <mutex>
+#include <string>
 #include <vector>
 
 #include "parallel/comm/collective.h"
@@ -20,8 +21,11 @@ class StagedOperation {
   const Call& call() const { return call_; }
   // Does what can be done now, without blocking; true when complete.
   virtual bool advance() = 0;
-  // The ranks it waits for.
+  // The ranks of the group that it waits for.
   virtual std::vector<int> missing() const = 0;
+  // Nobody keeps its buffers alive any longer: nothing may be written to them if that can be helped. Not advanced
+  // again.
+  virtual void cancel() {}
 
  protected:
   Call call_;
@@ -30,13 +34,38 @@ class StagedOperation {
   friend class Engine;
   std::atomic<bool> complete_{false};
   std::exception_ptr error_;  // set before complete_
+  bool published_ = false;
+};
+
+class Watchdog;
+
+// Why a communicator refuses further calls. Thread-safe; the first reason counts.
+class CommunicatorFailure {
+ public:
+  void record(const std::string& text);
+  bool happened() const { return happened_.load(std::memory_order_acquire); }
+  void throw_if_happened() const;  // CommunicationError
+
+ private:
+  mutable std::mutex mutex_;
+  std::string text_;
+  std::atomic<bool> happened_{false};
+};
+
+// How a rank waits for an operation.
+struct Patience {
+  int rank = 0;                                  // of the world, for errors
+  std::chrono::milliseconds deadline{0};         // 0: the engine's
+  bool published = true;                         // on the watchdog's board
+  const CommunicatorFailure* failure = nullptr;  // waiting is of no use once it has happened
 };
 
 // All pending operations of a session. Thread-safe; its lock is also the one that MPI_THREAD_SERIALIZED asks for.
 class Engine {
  public:
-  // Advances the operation once; what is not complete then is kept until it is.
-  void start(std::shared_ptr<StagedOperation> operation);
+  // Advances the operation once; what is not complete then is kept until it is. Published operations show on the
+  // watchdog's board.
+  void start(std::shared_ptr<StagedOperation> operation, bool published);
   // Advances every pending operation. A load and a branch when nothing is pending; returns at once when another thread
   // is at it.
   void poll() {
@@ -45,22 +74,35 @@ class Engine {
   // True when complete; rethrows its error.
   bool done(const StagedOperation& operation);
   bool complete(const StagedOperation& operation) const { return operation.complete_.load(std::memory_order_acquire); }
-  // Spins briefly, then yields, then sleeps, since ranks may outnumber cores. Throws CommunicationError naming the call
-  // and the missing ranks after `deadline`.
-  void wait(const StagedOperation& operation, int rank, std::chrono::milliseconds deadline);
+  // Spins briefly, then yields, then sleeps, since ranks may outnumber cores. Throws TimeoutError past the deadline,
+  // and CommunicationError when the communicator fails meanwhile.
+  void wait(const StagedOperation& operation, const Patience& patience);
+  // Throws what wait() would after waiting since `start`.
+  void check_deadline(const StagedOperation& operation, const Patience& patience,
+                      std::chrono::steady_clock::time_point start);
+  // Polls until nothing is pending, or for as long as given.
+  void drain(std::chrono::milliseconds longest);
 
   // Never advances the operation again, but keeps it, since messages may still arrive in its memory.
   void abandon(const StagedOperation& operation);
 
   std::recursive_mutex& mutex() { return mutex_; }
+  // Null: nothing is published. Set before the first operation, and reset after the last.
+  void set_watchdog(Watchdog* watchdog) { watchdog_ = watchdog; }
+  Watchdog* watchdog() { return watchdog_; }
+  void set_deadline(std::chrono::milliseconds deadline) { deadline_.store(deadline.count()); }
+  std::chrono::milliseconds deadline() const { return std::chrono::milliseconds(deadline_.load()); }
 
  private:
+  std::chrono::milliseconds deadline_of(const Patience& patience) const;
   void advance_all();
 
   std::recursive_mutex mutex_;
   std::vector<std::shared_ptr<StagedOperation>> pending_;  // in order of start
   std::vector<std::shared_ptr<StagedOperation>> abandoned_;
   std::atomic<int> pending_count_{0};
+  std::atomic<int64_t> deadline_{600'000};  // milliseconds
+  Watchdog* watchdog_ = nullptr;
 };
 
 }  // namespace cadre::parallel

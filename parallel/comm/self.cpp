@@ -16,8 +16,16 @@ class FinishedWork : public Work {
 
 class SelfCommunicator : public Communicator {
  public:
+  explicit SelfCommunicator(SelfOptions options) : options_(std::move(options)) {}
   int rank() const override { return 0; }
   int size() const override { return 1; }
+  const Group& group() const override { return *options_.group; }
+
+  std::unique_ptr<Communicator> split(int color, int key, const std::string& name) override {
+    const GroupPtr group = form_group(*options_.group, splits_++, {{color, key, name}}, 0);
+    if (!group) return nullptr;
+    return std::make_unique<SelfCommunicator>(SelfOptions{group, options_.poll, options_.abort});
+  }
 
   WorkPtr all_reduce(TensorView data, Reduction, CollectiveLabel label) override {
     check_reducible(data, "all_reduce", label);
@@ -54,7 +62,11 @@ class SelfCommunicator : public Communicator {
   }
   void barrier(CollectiveLabel) override {}
   std::vector<std::string> gather_text(const std::string& text, CollectiveLabel) override { return {text}; }
+  void poll() override {
+    if (options_.poll) options_.poll();
+  }
   [[noreturn]] void abort(int exit_code) override {
+    if (options_.abort) options_.abort(exit_code);
     throw Error(static_cast<ExitCode>(exit_code), "aborted with exit code " + std::to_string(exit_code));
   }
 
@@ -63,10 +75,19 @@ class SelfCommunicator : public Communicator {
     if (bytes > 0 && from.data != to.data) std::memmove(to.data, from.data, bytes);
     return std::make_unique<FinishedWork>();
   }
+
+  SelfOptions options_;
+  int64_t splits_ = 0;
 };
 
 }  // namespace
 
-std::unique_ptr<Communicator> make_self_communicator() { return std::make_unique<SelfCommunicator>(); }
+std::unique_ptr<Communicator> make_self_communicator() {
+  return make_self_communicator({std::make_shared<Group>(), {}, {}});
+}
+
+std::unique_ptr<Communicator> make_self_communicator(SelfOptions options) {
+  return std::make_unique<SelfCommunicator>(std::move(options));
+}
 
 }  // namespace cadre::parallel

@@ -25,10 +25,9 @@ struct alignas(64) Counter {
 };
 static_assert(std::atomic<int64_t>::is_always_lock_free);
 
-// The call to which a slot's contents belong, in a form that means the same in another process.
+// The call to which a slot's contents belong.
 struct alignas(64) Stamp {
-  Call call;
-  char name[48];
+  CallRecord call;
 };
 
 struct Counters {
@@ -36,19 +35,6 @@ struct Counters {
   Counter out;   // own part summed
   Counter left;  // others' parts copied out
 };
-
-Stamp stamp_of(const Call& call) {
-  Stamp stamp{call, {}};
-  if (call.label.name != nullptr) std::strncpy(stamp.name, call.label.name, sizeof(stamp.name) - 1);
-  stamp.call.label.name = nullptr;
-  return stamp;
-}
-
-Call call_of(const Stamp& stamp) {
-  Call call = stamp.call;
-  call.label.name = stamp.name;
-  return call;
-}
 
 class Arena : public SharedArena {
  public:
@@ -152,7 +138,7 @@ class SharedAllReduce : public StagedOperation {
   Part part(int64_t piece, int rank) const { return part_of(elements(piece), rank, arena_->size()); }
 
   void copy_in(Counters& own) {
-    arena_->stamp(arena_->rank(), first_ + in_) = stamp_of(call_);
+    arena_->stamp(arena_->rank(), first_ + in_) = {record_of(call_)};
     for (int rank = 0; rank < arena_->size(); ++rank) {
       const Part part_of_rank = part(in_, rank);
       if (rank == arena_->rank() || part_of_rank.size() == 0) continue;
@@ -188,12 +174,12 @@ class SharedAllReduce : public StagedOperation {
   }
 
   void check_stamps() const {
-    const Stamp& own = arena_->stamp(arena_->rank(), first_ + summed_);
+    const CallRecord own = arena_->stamp(arena_->rank(), first_ + summed_).call;
     for (int rank = 0; rank < arena_->size(); ++rank) {
-      const Stamp& other = arena_->stamp(rank, first_ + summed_);
-      if (same_call(call_of(own), call_of(other))) continue;
-      throw CommunicationError(fmt::format("ranks disagree: rank {} called {}, rank {} called {}", arena_->rank(),
-                                           describe(call_of(own)), rank, describe(call_of(other))));
+      const CallRecord other = arena_->stamp(rank, first_ + summed_).call;
+      if (same_call(own, other)) continue;
+      throw CommunicationError(
+          disagreement(call_.group->world_rank(arena_->rank()), own, call_.group->world_rank(rank), other));
     }
   }
 

@@ -12,8 +12,9 @@ namespace cadre::parallel {
 class SharedSegment {
  public:
   // Collective over `communicator`, whose ranks are on one node. Zeroed memory, really reserved, so that a full
-  // /dev/shm is found here. Null on every rank when any rank could not get it.
-  static std::unique_ptr<SharedSegment> create(Communicator& communicator, size_t bytes);
+  // /dev/shm is found here; then, if `or_file`, a file in the folder of temporary files stands for it (slower to set
+  // up, the same to use while it is in memory). Null on every rank when any rank could not get it.
+  static std::unique_ptr<SharedSegment> create(Communicator& communicator, size_t bytes, bool or_file = false);
   ~SharedSegment();
   SharedSegment(const SharedSegment&) = delete;
   SharedSegment& operator=(const SharedSegment&) = delete;

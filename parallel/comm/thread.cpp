@@ -2,7 +2,10 @@
 
 #include <fmt/core.h>
 
+#include <algorithm>
 #include <map>
+#include <numeric>
+#include <optional>
 #include <thread>
 
 #include "core/error.h"
@@ -16,20 +19,39 @@ class ThreadWork : public Work {
   ThreadWork(MeetingPlace& place, int rank, MeetingPtr meeting)
       : place_(place), rank_(rank), meeting_(std::move(meeting)) {}
   ~ThreadWork() override { place_.drop(rank_, *meeting_); }
-  bool done() override { return place_.done(*meeting_); }
+  bool done() override {
+    const auto now = std::chrono::steady_clock::now();
+    if (!first_asked_) first_asked_ = now;
+    return place_.done(rank_, *meeting_, *first_asked_);
+  }
   void wait() override { place_.wait(rank_, *meeting_); }
 
  private:
   MeetingPlace& place_;
   int rank_;
   MeetingPtr meeting_;
+  std::optional<MeetingPlace::Time> first_asked_;
 };
 
 class ThreadCommunicator : public Communicator {
  public:
-  ThreadCommunicator(MeetingPlace& place, int rank) : place_(place), rank_(rank) {}
+  ThreadCommunicator(ThreadHall& hall, const GroupPtr& group, int rank)
+      : hall_(hall), place_(hall.place(group)), rank_(rank) {}
   int rank() const override { return rank_; }
   int size() const override { return place_.size(); }
+  const Group& group() const override { return *place_.group(); }
+
+  std::unique_ptr<Communicator> split(int color, int key, const std::string& name) override {
+    std::vector<SplitWish> wishes;
+    for (const std::string& text : gather_text(encode({color, key, name}), {"split"})) {
+      wishes.push_back(decode_wish(text));
+    }
+    const GroupPtr made = form_group(group(), splits_++, wishes, rank_);
+    if (!made) return nullptr;
+    const auto& members = made->members;
+    const auto own = std::find(members.begin(), members.end(), group().world_rank(rank_)) - members.begin();
+    return std::make_unique<ThreadCommunicator>(hall_, made, static_cast<int>(own));
+  }
 
   WorkPtr all_reduce(TensorView data, Reduction reduction, CollectiveLabel label) override {
     check_reducible(data, "all_reduce", label);
@@ -79,11 +101,16 @@ class ThreadCommunicator : public Communicator {
     for (const Party& party : meeting->parties) texts.push_back(party.text);
     return texts;
   }
-  [[noreturn]] void abort(int exit_code) override { place_.abort(rank_, exit_code); }
+  [[noreturn]] void abort(int exit_code) override { hall_.abort(group().world_rank(rank_), exit_code); }
 
  private:
   Call make_call(Operation operation, Dtype dtype, int64_t count, CollectiveLabel label) {
-    return {.operation = operation, .dtype = dtype, .count = count, .label = label, .sequence = sequence_++};
+    return {.operation = operation,
+            .dtype = dtype,
+            .count = count,
+            .label = label,
+            .sequence = sequence_++,
+            .group = place_.group()};
   }
   WorkPtr join(const Call& call, Party party) {
     return std::make_unique<ThreadWork>(place_, rank_, place_.join(rank_, call, std::move(party)));
@@ -97,26 +124,29 @@ class ThreadCommunicator : public Communicator {
                        .count = data.shape.elements(),
                        .peer = peer,
                        .label = label,
-                       .sequence = sequence++};
+                       .sequence = sequence++,
+                       .group = place_.group()};
     return std::make_unique<ThreadWork>(place_, rank_, place_.post(rank_, call, data));
   }
 
+  ThreadHall& hall_;
   MeetingPlace& place_;
   int rank_;
   int64_t sequence_ = 0;
+  int64_t splits_ = 0;
   std::map<int, int64_t> sent_;      // messages so far, by destination
   std::map<int, int64_t> received_;  // by source
 };
 
-void run_rank(MeetingPlace& place, int rank, const std::function<void(Communicator&)>& body) {
-  ThreadCommunicator communicator(place, rank);
+void run_rank(ThreadHall& hall, const GroupPtr& world, int rank, const std::function<void(Communicator&)>& body) {
   try {
+    ThreadCommunicator communicator(hall, world, rank);
     body(communicator);
-    place.leave(rank, nullptr, "");
+    hall.leave(rank, nullptr, "");
   } catch (const std::exception& error) {
-    place.leave(rank, std::current_exception(), error.what());
+    hall.leave(rank, std::current_exception(), error.what());
   } catch (...) {
-    place.leave(rank, std::current_exception(), "unknown exception");
+    hall.leave(rank, std::current_exception(), "unknown exception");
   }
 }
 
@@ -127,13 +157,16 @@ ThreadWorld::ThreadWorld(int ranks, ThreadOptions options) : ranks_(ranks), opti
 }
 
 void ThreadWorld::run(const std::function<void(Communicator&)>& body) const {
-  MeetingPlace place(ranks_, options_);
+  ThreadHall hall(ranks_, options_);
+  auto world = std::make_shared<Group>();
+  world->members.resize(static_cast<size_t>(ranks_));
+  std::iota(world->members.begin(), world->members.end(), 0);
   std::vector<std::thread> threads;
   for (int rank = 0; rank < ranks_; ++rank) {
-    threads.emplace_back([&place, &body, rank] { run_rank(place, rank, body); });
+    threads.emplace_back([&, rank] { run_rank(hall, world, rank, body); });
   }
   for (std::thread& thread : threads) thread.join();
-  place.rethrow();
+  hall.rethrow();
 }
 
 }  // namespace cadre::parallel

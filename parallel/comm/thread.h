@@ -3,8 +3,8 @@
 //
 // Collectives match by sequence number; the last rank to arrive computes the result for all, in rank order. A rank
 // whose call differs, that throws, that returns early or that drops unfinished Work fails the world: every pending and
-// later call on every rank throws CommunicationError with the cause. Waiting ranks sleep. Sends match receives per
-// (from, to) pair, in order, and are done when they have met.
+// later call on every rank, on every group, throws CommunicationError with the cause. Waiting ranks sleep. Sends match
+// receives per (from, to) pair, in order, and are done when they have met.
 
 #include <chrono>
 #include <functional>

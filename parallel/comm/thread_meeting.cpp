@@ -2,7 +2,9 @@
 
 #include <fmt/core.h>
 
+#include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "core/error.h"
 #include "parallel/comm/reduction.h"
@@ -53,8 +55,9 @@ void all_to_all(Meeting& meeting) {
     for (size_t from = 0; from < meeting.parties.size(); ++from) {
       const int64_t rows = meeting.parties[from].send_rows[to];
       if (rows != meeting.parties[to].receive_rows[from]) {
+        const std::vector<int>& world = meeting.call.group->members;
         throw CommunicationError(fmt::format("{}: rank {} sends {} rows to rank {}, which expects {}",
-                                             describe(meeting.call), from, rows, to,
+                                             describe(meeting.call), world[from], rows, world[to],
                                              meeting.parties[to].receive_rows[from]));
       }
       const size_t size = static_cast<size_t>(rows) * row;
@@ -85,11 +88,6 @@ void execute(Meeting& meeting) {
   }
 }
 
-std::string deserted_text(const Meeting& meeting, int absent) {
-  return fmt::format("rank {} ended without joining {}, called by rank {}", absent, describe(meeting.call),
-                     meeting.first);
-}
-
 }  // namespace
 
 std::vector<int> Meeting::missing() const {
@@ -104,35 +102,42 @@ MeetingPtr MeetingPlace::open(int rank, const Call& call) const {
   auto meeting = std::make_shared<Meeting>();
   meeting->call = call;
   meeting->first = rank;
-  meeting->parties.resize(static_cast<size_t>(ranks_));
+  meeting->parties.resize(group_->members.size());
   return meeting;
 }
 
+void MeetingPlace::finish(Meeting& meeting) {
+  meeting.finished = true;
+  for (const int member : group_->members) hall_.writers_[static_cast<size_t>(member)].finished(meeting.call);
+  hall_.arrival_.notify_all();
+}
+
 MeetingPtr MeetingPlace::join(int rank, const Call& call, Party party) {
-  std::lock_guard lock(mutex_);
-  throw_if_failed();
+  std::lock_guard lock(hall_.mutex_);
+  hall_.throw_if_failed();
+  hall_.writers_[static_cast<size_t>(world(rank))].entered(call);
   MeetingPtr& slot = meetings_[call.sequence];
   if (!slot) slot = open(rank, call);
   MeetingPtr meeting = slot;
-  if (!same_call(meeting->call, call)) fail_as_different(*meeting, rank, call);
+  if (!same_call(record_of(meeting->call), record_of(call))) fail_as_different(*meeting, rank, call);
   party.arrived = true;
   meeting->parties[static_cast<size_t>(rank)] = std::move(party);
   fail_if_deserted(*meeting, rank);
-  if (++meeting->arrived < ranks_) return meeting;
+  if (++meeting->arrived < size()) return meeting;
   meetings_.erase(call.sequence);
   try {
     execute(*meeting);
   } catch (const CommunicationError& error) {
-    fail(rank, error.what());
+    hall_.fail(world(rank), error.what());
   }
-  meeting->finished = true;
-  arrival_.notify_all();
+  finish(*meeting);
   return meeting;
 }
 
 MeetingPtr MeetingPlace::post(int rank, const Call& call, TensorView data) {
-  std::lock_guard lock(mutex_);
-  throw_if_failed();
+  std::lock_guard lock(hall_.mutex_);
+  hall_.throw_if_failed();
+  hall_.writers_[static_cast<size_t>(world(rank))].entered(call);
   const bool sends = call.operation == Operation::kSend;
   Channel& channel = channels_[sends ? std::pair(rank, call.peer) : std::pair(call.peer, rank)];
   auto& partners = sends ? channel.receives : channel.sends;
@@ -151,88 +156,138 @@ MeetingPtr MeetingPlace::post(int rank, const Call& call, TensorView data) {
   const TensorView& partner = meeting->parties[static_cast<size_t>(meeting->first)].send;
   const size_t size = static_cast<size_t>(call.count) * size_of(call.dtype);
   copy(sends ? partner.data : data.data, sends ? data.data : partner.data, size);
-  meeting->finished = true;
-  arrival_.notify_all();
+  hall_.writers_[static_cast<size_t>(world(rank))].finished(call);
+  finish(*meeting);
   return meeting;
 }
 
-bool MeetingPlace::done(const Meeting& meeting) {
-  std::lock_guard lock(mutex_);
-  if (!meeting.finished) throw_if_failed();
-  return meeting.finished;
+bool MeetingPlace::done(int rank, const Meeting& meeting, Time start) {
+  std::lock_guard lock(hall_.mutex_);
+  if (meeting.finished) return true;
+  hall_.throw_if_failed();
+  if (std::chrono::steady_clock::now() - start >= hall_.options_.deadline) time_out(rank, meeting, start);
+  return false;
 }
 
 void MeetingPlace::wait(int rank, const Meeting& meeting) {
-  std::unique_lock lock(mutex_);
-  const auto settled = [&] { return meeting.finished || !failure_.empty(); };
-  if (!arrival_.wait_for(lock, options_.deadline, settled)) {
-    fail(rank, fmt::format("rank {}: {} timed out after {:.1f} s: not arrived: rank {}", rank, describe(meeting.call),
-                           static_cast<double>(options_.deadline.count()) / 1e3, list_ranks(meeting.missing())));
-  }
-  if (!meeting.finished) throw_if_failed();
+  const Time start = std::chrono::steady_clock::now();
+  std::unique_lock lock(hall_.mutex_);
+  if (meeting.finished) return;
+  hall_.throw_if_failed();
+  ProgressWriter& writer = hall_.writers_[static_cast<size_t>(world(rank))];
+  writer.waiting(meeting.call);
+  const auto settled = [&] { return meeting.finished || !hall_.failure_.empty(); };
+  if (!hall_.arrival_.wait_for(lock, hall_.options_.deadline, settled)) time_out(rank, meeting, start);
+  writer.outside();
+  if (!meeting.finished) hall_.throw_if_failed();
+}
+
+void MeetingPlace::time_out(int rank, const Meeting& meeting, Time start) {
+  const std::chrono::duration<double> waited = std::chrono::steady_clock::now() - start;
+  const std::string text = timeout_message(meeting.call, world(rank), waited.count(), meeting.missing(), hall_.views());
+  hall_.record(world(rank), text);
+  throw TimeoutError(text, !std::exchange(hall_.reported_, true));
 }
 
 void MeetingPlace::drop(int rank, const Meeting& meeting) noexcept {
-  std::lock_guard lock(mutex_);
-  if (meeting.finished || !failure_.empty()) return;
-  record(rank, fmt::format("rank {} dropped {} before it was finished", rank, describe(meeting.call)));
+  std::lock_guard lock(hall_.mutex_);
+  if (meeting.finished || !hall_.failure_.empty()) return;
+  hall_.record(world(rank),
+               fmt::format("rank {} dropped {} before it was finished", world(rank), describe(meeting.call)));
 }
 
-void MeetingPlace::leave(int rank, std::exception_ptr error, const std::string& what) {
+std::string MeetingPlace::deserted_text(const Meeting& meeting, int absent) const {
+  return fmt::format("rank {} ended without joining {}, called by rank {}", world(absent), describe(meeting.call),
+                     world(meeting.first));
+}
+
+void MeetingPlace::desert(int world_rank) {
+  const auto& members = group_->members;
+  const auto found = std::find(members.begin(), members.end(), world_rank);
+  if (found == members.end()) return;
+  const int rank = static_cast<int>(found - members.begin());
+  const auto check = [&](const Meeting& meeting) {
+    const bool awaited = !meeting.parties[static_cast<size_t>(rank)].arrived;
+    if (hall_.failure_.empty() && awaited) hall_.record(world_rank, deserted_text(meeting, rank));
+  };
+  for (const auto& [sequence, meeting] : meetings_) check(*meeting);
+  for (const auto& [pair, channel] : channels_) {
+    for (const auto& meeting : channel.sends) check(*meeting);
+    for (const auto& meeting : channel.receives) check(*meeting);
+  }
+}
+
+void MeetingPlace::fail_as_different(const Meeting& meeting, int rank, const Call& call) {
+  hall_.fail(world(rank), disagreement(world(meeting.first), record_of(meeting.call), world(rank), record_of(call)));
+}
+
+void MeetingPlace::fail_if_deserted(const Meeting& meeting, int rank) {
+  for (const int absent : meeting.missing()) {
+    if (hall_.left_[static_cast<size_t>(world(absent))]) hall_.fail(world(rank), deserted_text(meeting, absent));
+  }
+}
+
+ThreadHall::ThreadHall(int ranks, ThreadOptions options)
+    : options_(options), left_(static_cast<size_t>(ranks)), pages_(static_cast<size_t>(ranks)) {
+  for (int rank = 0; rank < ranks; ++rank) writers_.emplace_back(pages_[static_cast<size_t>(rank)], rank);
+}
+
+MeetingPlace& ThreadHall::place(const GroupPtr& group) {
+  std::lock_guard lock(mutex_);
+  std::unique_ptr<MeetingPlace>& place = places_[group->key];
+  if (!place) place = std::make_unique<MeetingPlace>(*this, group);
+  return *place;
+}
+
+std::vector<RankView> ThreadHall::views() const {
+  const int64_t now = monotonic_nanoseconds();
+  std::vector<RankView> views;
+  for (const ProgressPage& page : pages_) {
+    RankView view{page.read(), 0, 0};
+    view.seconds = static_cast<double>(now - view.progress.since) * 1e-9;
+    views.push_back(view);
+  }
+  return views;
+}
+
+void ThreadHall::leave(int rank, std::exception_ptr error, const std::string& what) {
   std::lock_guard lock(mutex_);
   left_[static_cast<size_t>(rank)] = true;
+  writers_[static_cast<size_t>(rank)].ended();
   if (error) {
     if (failure_.empty()) record(rank, fmt::format("rank {} failed: {}", rank, what));
     if (!error_ || rank == culprit_) error_ = error;
     return;
   }
-  const auto desert = [&](const Meeting& meeting) {
-    const bool awaited = !meeting.parties[static_cast<size_t>(rank)].arrived;
-    if (failure_.empty() && awaited) record(rank, deserted_text(meeting, rank));
-  };
-  for (const auto& [sequence, meeting] : meetings_) desert(*meeting);
-  for (const auto& [pair, channel] : channels_) {
-    for (const auto& meeting : channel.sends) desert(*meeting);
-    for (const auto& meeting : channel.receives) desert(*meeting);
-  }
+  for (const auto& [key, place] : places_) place->desert(rank);
 }
 
-void MeetingPlace::rethrow() const {
+void ThreadHall::rethrow() const {
   if (error_) std::rethrow_exception(error_);
   throw_if_failed();
 }
 
-void MeetingPlace::abort(int rank, int exit_code) {
+void ThreadHall::abort(int rank, int exit_code) {
   std::lock_guard lock(mutex_);
   const std::string text = fmt::format("rank {} aborted the job with exit code {}", rank, exit_code);
   if (failure_.empty()) record(rank, text);
   throw Error(static_cast<ExitCode>(exit_code), text);
 }
 
-void MeetingPlace::record(int rank, const std::string& text) {
+void ThreadHall::record(int rank, const std::string& text) {
+  if (!failure_.empty()) return;
   failure_ = text;
   culprit_ = rank;
   arrival_.notify_all();
 }
 
-void MeetingPlace::fail(int rank, const std::string& text) {
-  if (failure_.empty()) record(rank, text);
+void ThreadHall::fail(int rank, const std::string& text) {
+  record(rank, text);
   throw CommunicationError(failure_);
 }
 
-void MeetingPlace::fail_as_different(const Meeting& meeting, int rank, const Call& call) {
-  fail(rank, fmt::format("ranks disagree: rank {} called {}, rank {} called {}", meeting.first, describe(meeting.call),
-                         rank, describe(call)));
-}
-
-void MeetingPlace::throw_if_failed() const {
+void ThreadHall::throw_if_failed() const {
   if (!failure_.empty()) throw CommunicationError(failure_);
-}
-
-void MeetingPlace::fail_if_deserted(const Meeting& meeting, int rank) {
-  for (const int absent : meeting.missing()) {
-    if (left_[static_cast<size_t>(absent)]) fail(rank, deserted_text(meeting, absent));
-  }
 }
 
 }  // namespace cadre::parallel

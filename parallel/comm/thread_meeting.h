@@ -1,5 +1,6 @@
 #pragma once
-// Where the ranks of a ThreadWorld meet: the state that they share, and the failure that ends it.
+// Where the ranks of a ThreadWorld meet: the world's state, with the failure that ends it, and a meeting place for each
+// group.
 
 #include <condition_variable>
 #include <deque>
@@ -12,6 +13,7 @@
 #include <vector>
 
 #include "parallel/comm/collective.h"
+#include "parallel/comm/progress.h"
 #include "parallel/comm/thread.h"
 
 namespace cadre::parallel {
@@ -38,23 +40,15 @@ struct Meeting {
 };
 using MeetingPtr = std::shared_ptr<Meeting>;
 
-// Thread-safe. Collectives are computed under its mutex, which also keeps a failing rank from freeing a buffer that
-// another rank is reading. Every method but drop, leave and rethrow throws CommunicationError once the world has
-// failed.
-class MeetingPlace {
- public:
-  MeetingPlace(int ranks, ThreadOptions options)
-      : ranks_(ranks), options_(options), left_(static_cast<size_t>(ranks)) {}
-  int size() const { return ranks_; }
+class MeetingPlace;
 
-  // The last rank to join computes the result for all.
-  MeetingPtr join(int rank, const Call& call, Party party);
-  // One side of a message; call.peer is the other rank. The second side copies.
-  MeetingPtr post(int rank, const Call& call, TensorView data);
-  bool done(const Meeting& meeting);
-  void wait(int rank, const Meeting& meeting);
-  // The rank no longer keeps its buffers alive: fails the world unless the meeting is finished.
-  void drop(int rank, const Meeting& meeting) noexcept;
+// What all groups of a world share. One mutex guards it and their meetings, so that a failure anywhere ends all waits.
+class ThreadHall {
+ public:
+  ThreadHall(int ranks, ThreadOptions options);
+
+  // The place of a group; the same for every member that asks. Lives as long as the hall.
+  MeetingPlace& place(const GroupPtr& group);
   // A rank's body has returned (null error) or thrown.
   void leave(int rank, std::exception_ptr error, const std::string& what);
   // After all ranks have left: the error of the rank that failed the world, if any.
@@ -62,28 +56,68 @@ class MeetingPlace {
   [[noreturn]] void abort(int rank, int exit_code);
 
  private:
+  friend class MeetingPlace;
+  // With mutex_ held; ranks are the world's.
+  void record(int rank, const std::string& text);
+  [[noreturn]] void fail(int rank, const std::string& text);
+  void throw_if_failed() const;
+  std::vector<RankView> views() const;
+
+  const ThreadOptions options_;
+  std::mutex mutex_;
+  std::condition_variable arrival_;
+  std::map<uint64_t, std::unique_ptr<MeetingPlace>> places_;  // by the group's key
+  std::vector<bool> left_;
+  std::deque<ProgressPage> pages_;  // by rank
+  std::deque<ProgressWriter> writers_;
+  bool reported_ = false;
+  std::string failure_;  // empty while all is well
+  int culprit_ = -1;     // who failed it
+  std::exception_ptr error_;
+};
+
+// Of one group; ranks are the group's. Thread-safe. Collectives are computed under the hall's mutex, which also keeps a
+// failing rank from freeing a buffer that another rank is reading. Every method but drop throws CommunicationError once
+// the world has failed.
+class MeetingPlace {
+ public:
+  MeetingPlace(ThreadHall& hall, GroupPtr group) : hall_(hall), group_(std::move(group)) {}
+  int size() const { return static_cast<int>(group_->members.size()); }
+  const GroupPtr& group() const { return group_; }
+
+  // The last rank to join computes the result for all.
+  MeetingPtr join(int rank, const Call& call, Party party);
+  // One side of a message; call.peer is the other rank. The second side copies.
+  MeetingPtr post(int rank, const Call& call, TensorView data);
+  using Time = std::chrono::steady_clock::time_point;
+  // False while it is not finished; throws past the deadline since `start`.
+  bool done(int rank, const Meeting& meeting, Time start);
+  void wait(int rank, const Meeting& meeting);
+  // The rank no longer keeps its buffers alive: fails the world unless the meeting is finished.
+  void drop(int rank, const Meeting& meeting) noexcept;
+
+ private:
+  friend class ThreadHall;
   struct Channel {
     std::deque<MeetingPtr> sends;
     std::deque<MeetingPtr> receives;
   };
 
+  // With the hall's mutex held.
   MeetingPtr open(int rank, const Call& call) const;
-  void record(int rank, const std::string& text);
-  [[noreturn]] void fail(int rank, const std::string& text);
-  [[noreturn]] void fail_as_different(const Meeting& meeting, int rank, const Call& call);
-  void throw_if_failed() const;
+  void finish(Meeting& meeting);
+  void fail_as_different(const Meeting& meeting, int rank, const Call& call);
   void fail_if_deserted(const Meeting& meeting, int rank);
+  [[noreturn]] void time_out(int rank, const Meeting& meeting, Time start);
+  // The rank of the world will not come any more.
+  void desert(int world_rank);
+  int world(int rank) const { return group_->world_rank(rank); }
+  std::string deserted_text(const Meeting& meeting, int absent) const;
 
-  const int ranks_;
-  const ThreadOptions options_;
-  std::mutex mutex_;
-  std::condition_variable arrival_;
+  ThreadHall& hall_;
+  const GroupPtr group_;
   std::map<int64_t, MeetingPtr> meetings_;           // unfinished collectives by sequence number
   std::map<std::pair<int, int>, Channel> channels_;  // unmatched messages by (from, to)
-  std::vector<bool> left_;
-  std::string failure_;  // empty while all is well
-  int culprit_ = -1;     // who failed it
-  std::exception_ptr error_;
 };
 
 }  // namespace cadre::parallel

@@ -41,10 +41,14 @@ struct Rank {
       : threads(thread_count),
         allocator(make_host_allocator()),
         context{{threads, kernels::best_isa()}, *allocator, dtype},
-        state(context, network, {}, 7) {}
+        shard(mesh, network),
+        state(context, network, shard, {}, 7) {}
   ThreadPool threads;
   std::shared_ptr<Allocator> allocator;
   autograd::Context context;
+  std::unique_ptr<parallel::Communicator> self = parallel::make_self_communicator();
+  parallel::Mesh mesh{*self, parallel::Layout{}};
+  ModelShard shard;
   TrainState state;
 };
 
@@ -145,8 +149,8 @@ TEST_F(EvaluateTest, LeavesTheTrainingAlone) {
   TrainerOptions options;
   options.total_steps = 10;
   options.global_target_tokens = 4 * kLength;
-  Trainer plain_trainer(plain.context, plain.state, *self, options);
-  Trainer validated_trainer(validated.context, validated.state, *self, options);
+  Trainer plain_trainer(plain.context, plain.state, plain.mesh, options);
+  Trainer validated_trainer(validated.context, validated.state, validated.mesh, options);
   for (int64_t step = 0; step < 4; ++step) {
     const auto next = [&] { return all.load(step * 4, 4); };
     const StepOutcome one = plain_trainer.step(next, {}), other = validated_trainer.step(next, {});

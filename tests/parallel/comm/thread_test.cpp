@@ -56,7 +56,7 @@ TEST(Thread, DifferentCallsFailOnEveryRankNamingBoth) {
         comm.all_reduce(view_of(data), Reduction::kSum, {"counts", 2})->wait();
         comm.barrier({"later"});
       },
-      "all_reduce(sum) \"counts\" #0, layer 2, f32 x 9", "f32 x 8");
+      "all_reduce(sum) \"counts\" #0 of world, layer 2, f32 x 9", "f32 x 8");
   expect_both(
       [](Communicator& comm) {
         std::vector<float> data(8);
@@ -175,7 +175,7 @@ TEST(Thread, TheDeadlineNamesTheMissingRanks) {
       },
       std::chrono::milliseconds(50));
   for (const std::string& error : errors) {
-    EXPECT_NE(error.find("all_reduce(sum) \"gradients\" #0, layer 7"), std::string::npos) << error;
+    EXPECT_NE(error.find("all_reduce(sum) \"gradients\" #0 of world, layer 7"), std::string::npos) << error;
     EXPECT_NE(error.find("not arrived: rank 1 and 3"), std::string::npos) << error;
   }
 }

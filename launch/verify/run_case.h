@@ -1,0 +1,34 @@
+#pragma once
+// One step of a case on a layout, through the trainer itself, and what it gives: losses and gradients.
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "launch/verify/faulty_communicator.h"
+#include "launch/verify/verify_case.h"
+#include "parallel/mesh/layout.h"
+
+namespace cadre::launch {
+
+// Ids by global micro-batch and MoE layer, [tokens x k] each.
+using RecordedRouting = std::vector<std::vector<std::vector<int32_t>>>;
+
+struct CaseResult {
+  double loss = 0, balance_loss = 0, z_loss = 0;
+  std::map<std::string, std::vector<double>> gradients;  // by segment, after all reductions
+  RecordedRouting routing;
+};
+
+struct RunCase {
+  parallel::Layout layout{};
+  Dtype dtype = Dtype::kF64;
+  const RecordedRouting* replay = nullptr;  // null: route freely
+  Fault fault = Fault::kNone;
+};
+
+// Ranks are threads of this process. The result is the whole model's, each segment from the first rank that holds it.
+// verify_case.micro_batches is a multiple of layout.data.
+CaseResult run_case(const VerifyCase& verify_case, const RunCase& run);
+
+}  // namespace cadre::launch

@@ -1,0 +1,66 @@
+#include "launch/verify/verify_case.h"
+
+#include <algorithm>
+
+#include "core/rng.h"
+
+namespace cadre::launch {
+namespace {
+
+constexpr int64_t kVocabulary = 256;
+
+void shrink_network(model::NetworkSettings& network) {
+  model::ModelSettings& model = network.model;
+  constexpr int64_t kHeadSize = 6, kFfn = 12, kExpertFfn = 8, kSmallVocabulary = 61;
+  const int64_t group = std::max<int64_t>(1, model.num_heads / model.kv_heads());
+  model.num_heads = 2 * group;
+  model.num_kv_heads = 2;
+  model.head_dim = kHeadSize;
+  model.hidden_size = 24;
+  model.ffn_hidden_size = kFfn;
+  model.vocab_size = kSmallVocabulary;
+  model.num_layers = std::min(model.num_layers, network.moe.dense_layers + 2);
+  model.init_std = 0.2;  // far enough from uniform that routing and gradients differ between tokens
+  if (network.moe.num_experts > 0) network.moe.ffn_hidden_size = kExpertFfn;
+}
+
+}  // namespace
+
+VerifyCase make_verify_case(const Settings& settings, int64_t micro_batches, bool shrink) {
+  VerifyCase result;
+  result.network = settings.network();
+  if (result.network.model.vocab_size.is_auto()) result.network.model.vocab_size = kVocabulary;
+  result.seq_length = settings.data.seq_length;
+  result.micro_batch_size = settings.batch.micro_batch_size;
+  result.micro_batches = micro_batches;
+  result.reset_at_documents = settings.data.reset_at_documents;
+  result.seed = settings.run.seed;
+  if (shrink) {
+    shrink_network(result.network);
+    result.seq_length = std::min<int64_t>(result.seq_length, 12);
+    result.micro_batch_size = std::min<int64_t>(result.micro_batch_size, 2);
+  }
+  return result;
+}
+
+data::Batch verify_batch(const VerifyCase& verify_case, int64_t index) {
+  constexpr uint64_t kDocumentLength = 7;
+  Rng rng(verify_case.seed, RngPurpose::kTest, static_cast<uint64_t>(index));
+  const auto vocabulary = static_cast<uint64_t>(*verify_case.network.model.vocab_size.value);
+  data::Batch batch;
+  batch.samples = static_cast<int>(verify_case.micro_batch_size);
+  batch.seq_length = static_cast<int>(verify_case.seq_length);
+  for (int64_t sample = 0; sample < verify_case.micro_batch_size; ++sample) {
+    int32_t start = 0;
+    for (int64_t position = 0; position < verify_case.seq_length; ++position) {
+      if (position > 0 && rng.below(kDocumentLength) == 0) start = static_cast<int32_t>(position);
+      batch.segment_start.push_back(start);
+      batch.tokens.push_back(static_cast<int32_t>(rng.below(vocabulary)));
+      batch.targets.push_back(static_cast<int32_t>(rng.below(vocabulary)));
+    }
+  }
+  batch.target_tokens = static_cast<int64_t>(batch.targets.size());
+  return batch;
+}
+
+}  // namespace cadre::launch

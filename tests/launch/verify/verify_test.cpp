@@ -1,0 +1,179 @@
+#include "launch/verify/verify.h"
+
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+
+#include "core/config/config.h"
+#include "core/rng.h"
+
+namespace cadre::launch {
+namespace {
+
+Settings small_settings() {
+  Settings s;
+  s.run.seed = 5;
+  s.data.seq_length = 9;
+  s.data.reset_at_documents = true;
+  s.batch = {4, 2};
+  s.model.hidden_size = 16;
+  s.model.num_layers = 2;
+  s.model.num_heads = 2;
+  s.model.ffn_hidden_size = 12;
+  s.model.vocab_size = 31;
+  s.model.qk_norm = true;
+  s.model.init_std = 0.25;
+  s.moe.num_experts = 5;
+  s.moe.top_k = 2;
+  s.moe.ffn_hidden_size = 8;
+  s.moe.shared_experts = 1;
+  return s;
+}
+
+VerifyReport run(const Settings& settings, std::vector<parallel::Layout> layouts, Fault fault = Fault::kNone,
+                 std::vector<Dtype> dtypes = {Dtype::kF64, Dtype::kF32}) {
+  return verify(settings, {std::move(layouts), std::move(dtypes), false, fault, false});
+}
+
+std::string explain(const LayoutVerdict& v) {
+  return v.layout.to_string() + " " + std::string(name_of(v.dtype)) + " loss " + std::to_string(v.comparison.loss) +
+         " gradient " + std::to_string(v.comparison.gradient) + " of " + v.comparison.worst;
+}
+
+TEST(Verify, EveryLayoutOfUpToSixRanksPasses) {
+  std::vector<parallel::Layout> layouts;
+  for (int ranks = 1; ranks <= 6; ++ranks) {
+    for (const parallel::Layout& layout : parallel::all_layouts(ranks)) {
+      if (layout.pipeline == 1 && layout.expert <= 5) layouts.push_back(layout);
+    }
+  }
+  const VerifyReport report = run(small_settings(), layouts);
+  EXPECT_LE(report.directional_error, kDirectionalTolerance);
+  EXPECT_EQ(report.verdicts.size(), 2 * layouts.size());
+  for (const LayoutVerdict& verdict : report.verdicts) EXPECT_TRUE(verdict.passes) << explain(verdict);
+  EXPECT_TRUE(report.passes());
+}
+
+// What each fault breaks first, and along which axis.
+struct Expected {
+  Fault fault;
+  parallel::Layout layout;
+  const char* segment;
+  const char* axis;
+};
+
+TEST(Verify, FindsEveryFaultByFarMoreThanTheTolerance) {
+  const Expected cases[] = {
+      {Fault::kSkippedReduction, {2, 1, 1}, "embedding.weight", "data"},
+      {Fault::kSkippedReduction, {4, 1, 2}, "embedding.weight", "data"},
+      {Fault::kSkippedExperts, {4, 1, 2}, "layers.0.moe.experts.0.w1", "data"},
+      {Fault::kDoubledReduction, {3, 1, 1}, "", "data"},
+      {Fault::kUnsynchronisedRouter, {2, 1, 2}, "layers.1.moe.router.weight", "data"},
+      {Fault::kDroppedRouterLoss, {4, 1, 4}, "", "data"},
+  };
+  for (const Expected& expected : cases) {
+    const VerifyReport report = run(small_settings(), {expected.layout}, expected.fault);
+    EXPECT_FALSE(report.passes());
+    EXPECT_LE(report.directional_error, kDirectionalTolerance) << "the reference has no fault";
+    for (const LayoutVerdict& verdict : report.verdicts) {
+      const double tolerance = verdict.dtype == Dtype::kF64 ? kFp64Tolerance : kFp32Tolerance;
+      EXPECT_FALSE(verdict.passes);
+      EXPECT_GE(std::max(verdict.comparison.gradient, verdict.comparison.loss), 10 * tolerance) << explain(verdict);
+      EXPECT_EQ(verdict.axis, expected.axis) << explain(verdict);
+      if (*expected.segment != '\0') {
+        EXPECT_EQ(verdict.comparison.first, expected.segment);
+      }
+    }
+  }
+}
+
+TEST(Verify, AFaultThatALayoutCannotHaveIsNotFound) {
+  EXPECT_TRUE(run(small_settings(), {{1, 1, 1}}, Fault::kSkippedReduction).passes());
+  EXPECT_TRUE(run(small_settings(), {{2, 1, 2}}, Fault::kSkippedExperts).passes()) << "no expert has a replica";
+}
+
+// A missing bucket, a wrong sign or a transposed matrix in the reference itself would show here.
+TEST(Verify, FiniteDifferencesTellAWrongReference) {
+  const Settings settings = small_settings();
+  const VerifyCase verify_case = make_verify_case(settings, 2, false);
+  CaseResult reference = run_case(verify_case, {});
+  for (double& g : reference.gradients.at("layers.1.moe.experts.0.w2")) g *= 1.01;
+  std::vector<std::string> order;
+  for (const auto& [name, gradient] : reference.gradients) order.push_back(name);
+  const Comparison comparison = compare(run_case(verify_case, {}), reference, order, kFp64Tolerance, 0);
+  EXPECT_EQ(comparison.first, "layers.1.moe.experts.0.w2");
+  EXPECT_NEAR(comparison.gradient, 0.01 / 1.01, 1e-6);
+}
+
+TEST(Verify, ShrinkingKeepsTheStructure) {
+  Settings settings = small_settings();
+  settings.model.num_layers = 12;
+  settings.model.hidden_size = 1024;
+  settings.model.num_heads = 16;
+  settings.model.num_kv_heads = 4;
+  settings.moe.dense_layers = 1;
+  settings.moe.num_experts = 7;
+  const VerifyCase small = make_verify_case(settings, 3, true);
+  EXPECT_EQ(small.network.model.num_layers, 3);
+  EXPECT_EQ(small.network.model.num_heads / small.network.model.kv_heads(), 4);
+  EXPECT_EQ(small.network.moe.num_experts, 7);
+  EXPECT_LE(small.network.model.hidden_size, 32);
+  EXPECT_EQ(small.micro_batches, 3);
+}
+
+template <class T>
+T pick(Rng& rng, std::initializer_list<T> values) {
+  return values.begin()[rng.below(values.size())];
+}
+
+Settings random_settings(Rng& rng) {
+  Settings s = small_settings();
+  s.run.seed = rng.bits();
+  s.data.seq_length = static_cast<int>(1 + rng.below(11));
+  s.data.reset_at_documents = pick(rng, {true, false});
+  s.batch.micro_batch_size = static_cast<int64_t>(1 + rng.below(3));
+  s.model.num_layers = static_cast<int64_t>(1 + rng.below(3));
+  s.model.num_heads = pick<int64_t>(rng, {2, 4});
+  s.model.num_kv_heads = pick<int64_t>(rng, {1, 2});
+  s.model.qk_norm = pick(rng, {true, false});
+  s.model.tie_embeddings = pick(rng, {true, false});
+  s.model.activation = pick(rng, {kernels::Activation::kSwiGlu, kernels::Activation::kGelu});
+  s.moe.num_experts = static_cast<int64_t>(2 + rng.below(6));
+  s.moe.top_k = static_cast<int64_t>(1 + rng.below(std::min<uint64_t>(3, static_cast<uint64_t>(s.moe.num_experts))));
+  s.moe.shared_experts = static_cast<int64_t>(rng.below(3));
+  s.moe.dense_layers = static_cast<int64_t>(rng.below(static_cast<uint64_t>(s.model.num_layers)));
+  s.moe.router.renormalise = pick(rng, {true, false});
+  if (rng.below(3) == 0) s.moe.capacity_factor = 0.5 + rng.uniform();
+  s.moe.drop_policy = pick(rng, {kernels::DropPolicy::kByScore, kernels::DropPolicy::kByPosition});
+  s.moe.balance.scope =
+      pick(rng, {model::BalanceScope::kSequence, model::BalanceScope::kMicroBatch, model::BalanceScope::kGlobalBatch});
+  s.recompute.mode =
+      pick(rng, {model::RecomputeMode::kNone, model::RecomputeMode::kSelective, model::RecomputeMode::kFull});
+  return s;
+}
+
+parallel::Layout random_layout(Rng& rng, int64_t experts) {
+  while (true) {
+    const std::vector<parallel::Layout> layouts = parallel::all_layouts(static_cast<int>(1 + rng.below(8)));
+    const parallel::Layout layout = layouts[rng.below(layouts.size())];
+    if (layout.pipeline == 1 && layout.expert <= experts) return layout;
+  }
+}
+
+// CADRE_TEST_DRAWS draws more.
+TEST(Verify, RandomModelsOnRandomLayoutsEqualOneRank) {
+  const char* wanted = std::getenv("CADRE_TEST_DRAWS");
+  const int draws = wanted != nullptr ? std::atoi(wanted) : 30;
+  for (int draw = 0; draw < draws; ++draw) {
+    Rng rng(1, RngPurpose::kTest, static_cast<uint64_t>(draw));
+    const Settings settings = random_settings(rng);
+    const parallel::Layout layout = random_layout(rng, settings.moe.num_experts);
+    const VerifyReport report = run(settings, {layout}, Fault::kNone, {Dtype::kF64});
+    EXPECT_LE(report.directional_error, kDirectionalTolerance) << "draw " << draw << "\n"
+                                                               << config::print_resolved(settings);
+    EXPECT_TRUE(report.verdicts[0].passes) << "draw " << draw << ": " << explain(report.verdicts[0]);
+  }
+}
+
+}  // namespace
+}  // namespace cadre::launch
