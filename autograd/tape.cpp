@@ -114,14 +114,17 @@ void Tape::keep(Record record, const std::vector<Variable>& inputs, const std::v
 }
 
 void Tape::pin(const Variable& variable) {
-  std::erase_if(recomputable_, [&](const std::weak_ptr<Value>& value) { return value.lock() == variable.value(); });
+  // Not erased: marks count positions.
+  for (std::weak_ptr<Value>& value : recomputable_) {
+    if (value.lock() == variable.value()) value.reset();
+  }
 }
 
-void Tape::discard_recomputable() {
-  for (const std::weak_ptr<Value>& weak : recomputable_) {
-    if (const auto value = weak.lock()) value->tensor = Tensor();
+void Tape::discard_recomputable(size_t mark) {
+  for (size_t i = mark; i < recomputable_.size(); ++i) {
+    if (const auto value = recomputable_[i].lock()) value->tensor = Tensor();
   }
-  recomputable_.clear();
+  recomputable_.resize(mark);
 }
 
 void Tape::recompute(size_t index) {

@@ -51,8 +51,10 @@ class Tape {
   // Called when a parameter's gradient is complete for this tape, in the order in which that happens.
   std::function<void(Parameter&)> on_parameter_ready;
 
-  // Discards every value made inside a RecomputeScope since the last call, but not pinned ones.
-  void discard_recomputable();
+  // Discards every value made inside a RecomputeScope since the last call, but not pinned ones; with `mark`, an earlier
+  // recomputable(), only those made since.
+  void discard_recomputable(size_t mark = 0);
+  size_t recomputable() const { return recomputable_.size(); }
   void pin(const Variable& variable);
 
   const Context& context() const { return context_; }

@@ -41,6 +41,11 @@ void Schema<launch::ParallelSettings>::fields(Fields<launch::ParallelSettings>& 
   f.add("data_parallel", &S::data_parallel, "Ranks that share out the global batch; auto: all").min(1);
   f.add("expert_parallel", &S::expert_parallel, "Of those, ranks that share out the experts; divides data_parallel")
       .min(1);
+  f.add("max_dispatch_tokens", &S::max_dispatch_tokens,
+        "Most token copies that a rank's experts compute at a time; one that attracts more takes them in rounds, which "
+        "the "
+        "backward computes again; null: all at once")
+      .min(1);
   f.add("bucket_mib", &S::bucket_mib, "Gradients are reduced in buckets of this size, in MiB").above(0).max(1024);
 }
 

@@ -33,6 +33,7 @@ struct BatchSettings {
 struct ParallelSettings {
   config::Auto<int64_t> data_parallel;
   int64_t expert_parallel = 1;
+  std::optional<int64_t> max_dispatch_tokens;
   double bucket_mib = 4;
 };
 

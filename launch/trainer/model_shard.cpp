@@ -8,11 +8,11 @@ namespace {
 
 using parallel::Axis;
 
-model::ExpertShard shard_of(parallel::Mesh& mesh, int64_t experts) {
+model::ExpertShard shard_of(parallel::Mesh& mesh, int64_t experts, parallel::DispatchOptions options) {
   parallel::Communicator& group = mesh.along(Axis::kExpert);
   if (group.size() == 1) return model::ExpertShard::whole(experts);
   const auto placement = parallel::Placement::even(experts, group.size());
-  return {placement.held_by(group.rank()), parallel::make_all_to_all_dispatcher(group, placement)};
+  return {placement.held_by(group.rank()), parallel::make_all_to_all_dispatcher(group, placement, options)};
 }
 
 // Declared, but never allocated.
@@ -30,8 +30,8 @@ std::vector<GlobalSegment> all_segments(const model::NetworkSettings& network) {
 
 }  // namespace
 
-ModelShard::ModelShard(parallel::Mesh& mesh, const model::NetworkSettings& network)
-    : mesh_(mesh), experts_(shard_of(mesh, network.moe.num_experts)), segments_(all_segments(network)) {}
+ModelShard::ModelShard(parallel::Mesh& mesh, const model::NetworkSettings& network, parallel::DispatchOptions dispatch)
+    : mesh_(mesh), experts_(shard_of(mesh, network.moe.num_experts, dispatch)), segments_(all_segments(network)) {}
 
 int64_t ModelShard::parameter_count() const {
   int64_t count = 0;

@@ -21,7 +21,7 @@ struct GlobalSegment {
 class ModelShard {
  public:
   // Experts evenly over the mesh's expert axis. `mesh` must outlive the shard.
-  ModelShard(parallel::Mesh& mesh, const model::NetworkSettings& network);
+  ModelShard(parallel::Mesh& mesh, const model::NetworkSettings& network, parallel::DispatchOptions dispatch = {});
 
   parallel::Mesh& mesh() const { return mesh_; }
   const model::ExpertShard& experts() const { return experts_; }

@@ -67,7 +67,7 @@ Run::Run(Session& session, const RunRequest& request)
     : session_(session),
       run_(resolve_run(session, request.settings)),
       mesh_(session.world(), run_.layout),
-      shard_(mesh_, run_.settings.network()),
+      shard_(mesh_, run_.settings.network(), {run_.settings.parallel.max_dispatch_tokens.value_or(0)}),
       state_(session.context(), run_.settings.network(), shard_, run_.settings.optimizer, run_.settings.run.seed),
       directory_(run_.settings.run.directory),
       config_text_(config::print_resolved(run_.settings)),

@@ -52,7 +52,7 @@ class Rank {
         network_(network_of(verify_case, run, world)),
         context_{{threads_, kernels::best_isa()}, *allocator_, run.dtype},
         mesh_(world, run.layout, wrap_for(run.fault, verify_case.network)),
-        shard_(mesh_, network_),
+        shard_(mesh_, network_, {verify_case.max_dispatch_tokens}),
         state_(context_, network_, shard_, {}, verify_case.seed),
         trainer_(context_, state_, mesh_, options()) {}
 

@@ -45,28 +45,65 @@ class Reordering {
   Variable there_, back_;
 };
 
+// Parts of a tensor become one, in as many steps as their number needs.
+Variable concat(Tape& tape, std::vector<Variable> parts) {
+  while (parts.size() > 1) {
+    std::vector<Variable> joined;
+    for (size_t begin = 0; begin < parts.size(); begin += autograd::ConcatRows::kMostParts) {
+      const size_t end = std::min(parts.size(), begin + autograd::ConcatRows::kMostParts);
+      std::vector<Variable> some(parts.begin() + static_cast<int64_t>(begin),
+                                 parts.begin() + static_cast<int64_t>(end));
+      std::vector<int64_t> rows;
+      for (const Variable& part : some) rows.push_back(part.shape()[0]);
+      joined.push_back(tape.apply<autograd::ConcatRows>(std::move(some), std::move(rows)));
+    }
+    parts = std::move(joined);
+  }
+  return std::move(parts.front());
+}
+
 class AllToAllDispatcher final : public Dispatcher {
  public:
-  AllToAllDispatcher(Communicator& communicator, Placement placement)
-      : communicator_(communicator), placement_(std::move(placement)) {}
+  AllToAllDispatcher(Communicator& communicator, Placement placement, DispatchOptions options)
+      : communicator_(communicator), placement_(std::move(placement)), options_(options) {}
 
   Variable run(Tape& tape, Variable rows, Variable offsets, int layer, const ExpertFunction& experts) const override {
     Allocator& allocator = tape.context().allocator;
-    const Routes routes = plan_routes(placement_, share_counts(allocator, offsets, layer), communicator_.rank());
-    const Reordering sending(allocator, routes.send_order), computing(allocator, routes.compute_order);
-    Variable x = exchange(tape, sending.there(tape, std::move(rows)), routes.send_rows, routes.receive_rows,
-                          {"expert dispatch", layer});
-    const Variable local = Variable::leaf(tensor_of(allocator, Dtype::kI64, routes.offsets));
-    Variable y = experts(tape, computing.there(tape, std::move(x)), local);
-    y = exchange(tape, computing.back(tape, std::move(y)), routes.receive_rows, routes.send_rows,
-                 {"expert combine", layer});
-    return sending.back(tape, std::move(y));
+    const std::vector<int64_t> counts = share_counts(allocator, offsets, layer);
+    const int64_t rounds = options_.max_rows > 0 ? rounds_needed(placement_, counts, options_.max_rows) : 1;
+    const Routes routes = plan_routes(placement_, counts, communicator_.rank(), rounds);
+    const Reordering sending(allocator, routes.send_order);
+    const Variable sorted = sending.there(tape, std::move(rows));
+    std::vector<Variable> results;
+    int64_t first = 0;
+    for (const Round& round : routes.rounds) {
+      const size_t mark = tape.recomputable();
+      results.push_back(run_round(tape, sorted, first, round, layer, experts, rounds > 1));
+      if (rounds > 1) {
+        tape.pin(results.back());
+        tape.discard_recomputable(mark);
+      }
+      first += round.sent();
+    }
+    return sending.back(tape, concat(tape, std::move(results)));
   }
 
  private:
+  Variable run_round(Tape& tape, const Variable& sorted, int64_t first, const Round& round, int layer,
+                     const ExpertFunction& experts, bool recompute) const {
+    Allocator& allocator = tape.context().allocator;
+    const autograd::RecomputeScope scope(tape, recompute);
+    const Reordering computing(allocator, round.compute_order);
+    Variable x = exchange(tape, sorted, round.send_rows, round.receive_rows, {"expert dispatch", layer}, first);
+    const Variable local = Variable::leaf(tensor_of(allocator, Dtype::kI64, round.offsets));
+    Variable y = experts(tape, computing.there(tape, std::move(x)), local);
+    y = computing.back(tape, std::move(y));
+    return exchange(tape, std::move(y), round.receive_rows, round.send_rows, {"expert combine", layer}, 0);
+  }
+
   Variable exchange(Tape& tape, Variable rows, const std::vector<int64_t>& send, const std::vector<int64_t>& receive,
-                    CollectiveLabel label) const {
-    return tape.apply<ExchangeRows>({std::move(rows)}, communicator_, send, receive, label);
+                    CollectiveLabel label, int64_t first) const {
+    return tape.apply<ExchangeRows>({std::move(rows)}, communicator_, send, receive, label, first);
   }
 
   // [source * experts + expert], on every rank.
@@ -83,14 +120,16 @@ class AllToAllDispatcher final : public Dispatcher {
 
   Communicator& communicator_;
   Placement placement_;
+  DispatchOptions options_;
 };
 
 }  // namespace
 
 std::unique_ptr<Dispatcher> make_local_dispatcher() { return std::make_unique<LocalDispatcher>(); }
 
-std::unique_ptr<Dispatcher> make_all_to_all_dispatcher(Communicator& communicator, Placement placement) {
-  return std::make_unique<AllToAllDispatcher>(communicator, std::move(placement));
+std::unique_ptr<Dispatcher> make_all_to_all_dispatcher(Communicator& communicator, Placement placement,
+                                                       DispatchOptions options) {
+  return std::make_unique<AllToAllDispatcher>(communicator, std::move(placement), options);
 }
 
 }  // namespace cadre::parallel

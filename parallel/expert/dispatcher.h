@@ -25,7 +25,14 @@ class Dispatcher {
 
 // All experts are here.
 std::unique_ptr<Dispatcher> make_local_dispatcher();
+
+struct DispatchOptions {
+  // Most rows that a rank computes at a time; 0: all. A rank that attracts more takes them in rounds, which the
+  // backward exchanges and computes again, so that the memory of a layer's experts is bounded.
+  int64_t max_rows = 0;
+};
 // Counts, then rows, by all-to-all. The communicator is the expert group's and must outlive the dispatcher.
-std::unique_ptr<Dispatcher> make_all_to_all_dispatcher(Communicator& communicator, Placement placement);
+std::unique_ptr<Dispatcher> make_all_to_all_dispatcher(Communicator& communicator, Placement placement,
+                                                       DispatchOptions options = {});
 
 }  // namespace cadre::parallel

@@ -16,10 +16,10 @@ namespace cadre::parallel {
 // Row i of the result is row index[i] of the source.
 using RowOrder = std::vector<int32_t>;
 
-struct Routes {
+// One exchange.
+struct Round {
   std::vector<int64_t> send_rows;     // to each rank
   std::vector<int64_t> receive_rows;  // from each rank
-  RowOrder send_order;                // sorted rows -> send buffer; empty: as they are
   RowOrder compute_order;             // receive buffer -> rows by local expert; empty: as they are
   std::vector<int64_t> offsets;       // [local experts + 1], of the rows by local expert
 
@@ -27,8 +27,18 @@ struct Routes {
   int64_t received() const { return offsets.back(); }
 };
 
+// All rows in one round or more; round r takes the r-th part of the rows of every source and expert.
+struct Routes {
+  RowOrder send_order;  // sorted rows -> by round, serving rank, expert; empty: as they are
+  std::vector<Round> rounds;
+};
+
 // counts[source * experts + expert]: rows that each rank of the group routes to each expert.
-Routes plan_routes(const Placement& placement, const std::vector<int64_t>& counts, int rank);
+Routes plan_routes(const Placement& placement, const std::vector<int64_t>& counts, int rank, int64_t rounds = 1);
+
+// The fewest rounds in which no rank of the group receives more than `most` rows at a time; where the parts cannot be
+// smaller, as many rounds as the largest count has rows. The same on every rank.
+int64_t rounds_needed(const Placement& placement, const std::vector<int64_t>& counts, int64_t most);
 
 RowOrder inverse_of(const RowOrder& order);
 

@@ -35,12 +35,14 @@ struct Case {
   NetworkSettings settings = tiny_settings();
   Dtype dtype = Dtype::kF64;
   bool all_to_one = false;  // every token chooses experts 0 and 1
+  int64_t max_rows = 0;
+  int64_t length = 7;
   bool empty_rank = false;  // the last rank has no tokens
 };
 
 Extents extents_of(const Case& c, int rank) {
   const bool empty = c.empty_rank && rank == c.ranks - 1;
-  return {empty ? 0 : 2, 7, static_cast<uint64_t>(rank)};
+  return {empty ? 0 : 2, c.length, static_cast<uint64_t>(rank)};
 }
 
 // A routing that sends every token to the first experts.
@@ -72,7 +74,8 @@ Sums of_expert_group(const Case& c, const parallel::Placement& placement) {
   Sums sums;
   std::mutex mutex;
   parallel::ThreadWorld(c.ranks).run([&](parallel::Communicator& group) {
-    const ExpertShard shard{placement.held_by(group.rank()), parallel::make_all_to_all_dispatcher(group, placement)};
+    const ExpertShard shard{placement.held_by(group.rank()),
+                            parallel::make_all_to_all_dispatcher(group, placement, {c.max_rows})};
     TinyModel model(c.settings, shard, c.dtype, extents_of(c, group.rank()));
     const StepResult result = step_of(model, c);
     const std::lock_guard lock(mutex);
@@ -132,6 +135,41 @@ TEST(ExpertParallel, RecomputeExchangesAgain) {
     c.empty_rank = c.all_to_one = true;
     expect_equal(c);
   }
+}
+
+TEST(ExpertParallel, RoundsEqualOneRank) {
+  for (const RecomputeMode mode : {RecomputeMode::kNone, RecomputeMode::kSelective, RecomputeMode::kFull}) {
+    for (const int64_t max_rows : {1, 5, 17}) {
+      Case c{.ranks = 3, .max_rows = max_rows};
+      c.settings.recompute.mode = mode;
+      expect_equal(c);
+      c.all_to_one = c.empty_rank = true;
+      expect_equal(c);
+    }
+  }
+}
+
+// All tokens go to the experts of rank 0: its memory stays bounded.
+TEST(ExpertParallel, RoundsBoundTheMemoryOfAnAttractiveRank) {
+  Case c{.ranks = 2, .all_to_one = true};
+  c.settings.moe.ffn_hidden_size = 512;
+  c.length = 70;
+  const auto peak = [&](int64_t max_rows) {
+    c.max_rows = max_rows;
+    const auto placement = parallel::Placement::even(c.settings.moe.num_experts, c.ranks);
+    size_t bytes = 0;
+    parallel::ThreadWorld(c.ranks).run([&](parallel::Communicator& group) {
+      const ExpertShard shard{placement.held_by(group.rank()),
+                              parallel::make_all_to_all_dispatcher(group, placement, {max_rows})};
+      TinyModel model(c.settings, shard, c.dtype, extents_of(c, group.rank()));
+      const StepResult result = step_of(model, c);
+      if (group.rank() == 0) bytes = result.peak;
+    });
+    return bytes;
+  };
+  // 560 rows of 1024 + 512 doubles a layer; in rounds of 40 rows, those of one round of one layer, and packed weights.
+  const size_t all = peak(0), rounds = peak(40);
+  EXPECT_LT(rounds, all / 3) << rounds << " of " << all;
 }
 
 TEST(ExpertParallel, CapacityIsCountedWhereTokensComeFrom) {

@@ -24,31 +24,20 @@ std::vector<Row> reorder(const std::vector<Row>& rows, const RowOrder& order) {
   return result;
 }
 
-// Carries every row by the routes of all ranks, and checks where it ends.
-void check(const Placement& placement, const std::vector<int64_t>& counts) {
+// Carries the rows of one round by the routes of all ranks, and checks where they end. taken[rank]: rows sent so far.
+void check_round(const Placement& placement, const std::vector<Routes>& routes, size_t round,
+                 const std::vector<std::vector<Row>>& buffers, std::vector<int64_t>& taken) {
   const int ranks = placement.ranks();
-  std::vector<Routes> routes;
-  std::vector<std::vector<Row>> buffers(static_cast<size_t>(ranks));
-  for (int rank = 0; rank < ranks; ++rank) {
-    routes.push_back(plan_routes(placement, counts, rank));
-    for (int64_t expert = 0; expert < placement.experts(); ++expert) {
-      const int64_t count = counts[static_cast<size_t>(rank * placement.experts() + expert)];
-      for (int64_t i = 0; i < count; ++i) buffers[static_cast<size_t>(rank)].push_back({rank, expert, i});
-    }
-    EXPECT_EQ(routes.back().sent(), static_cast<int64_t>(buffers[static_cast<size_t>(rank)].size()));
-    buffers[static_cast<size_t>(rank)] = reorder(buffers[static_cast<size_t>(rank)], routes.back().send_order);
-  }
-  std::vector<int64_t> taken(static_cast<size_t>(ranks), 0);
   for (int rank = 0; rank < ranks; ++rank) {
     std::vector<Row> received;
     for (int from = 0; from < ranks; ++from) {
       const auto f = static_cast<size_t>(from);
-      const int64_t rows = routes[f].send_rows[static_cast<size_t>(rank)];
-      ASSERT_EQ(rows, routes[static_cast<size_t>(rank)].receive_rows[f]);
+      const int64_t rows = routes[f].rounds[round].send_rows[static_cast<size_t>(rank)];
+      ASSERT_EQ(rows, routes[static_cast<size_t>(rank)].rounds[round].receive_rows[f]);
       received.insert(received.end(), buffers[f].begin() + taken[f], buffers[f].begin() + taken[f] + rows);
       taken[f] += rows;
     }
-    const Routes& mine = routes[static_cast<size_t>(rank)];
+    const Round& mine = routes[static_cast<size_t>(rank)].rounds[round];
     const std::vector<Row> computed = reorder(received, mine.compute_order);
     ASSERT_EQ(mine.received(), static_cast<int64_t>(computed.size()));
     const std::vector<int64_t>& held = placement.held_by(rank);
@@ -62,6 +51,27 @@ void check(const Placement& placement, const std::vector<int64_t>& counts) {
   }
 }
 
+void check(const Placement& placement, const std::vector<int64_t>& counts, int64_t rounds = 1) {
+  const int ranks = placement.ranks();
+  std::vector<Routes> routes;
+  std::vector<std::vector<Row>> buffers(static_cast<size_t>(ranks));
+  for (int rank = 0; rank < ranks; ++rank) {
+    routes.push_back(plan_routes(placement, counts, rank, rounds));
+    for (int64_t expert = 0; expert < placement.experts(); ++expert) {
+      const int64_t count = counts[static_cast<size_t>(rank * placement.experts() + expert)];
+      for (int64_t i = 0; i < count; ++i) buffers[static_cast<size_t>(rank)].push_back({rank, expert, i});
+    }
+    buffers[static_cast<size_t>(rank)] = reorder(buffers[static_cast<size_t>(rank)], routes.back().send_order);
+  }
+  std::vector<int64_t> taken(static_cast<size_t>(ranks), 0);
+  for (int64_t round = 0; round < rounds; ++round) {
+    check_round(placement, routes, static_cast<size_t>(round), buffers, taken);
+  }
+  for (int rank = 0; rank < ranks; ++rank) {
+    EXPECT_EQ(taken[static_cast<size_t>(rank)], static_cast<int64_t>(buffers[static_cast<size_t>(rank)].size()));
+  }
+}
+
 TEST(Routes, EveryRowReachesItsExpertInOrder) {
   Rng rng(1, RngPurpose::kTest);
   for (int64_t experts = 1; experts <= 6; ++experts) {
@@ -72,7 +82,7 @@ TEST(Routes, EveryRowReachesItsExpertInOrder) {
         if (draw == 1) {  // all to one expert
           for (size_t i = 0; i < counts.size(); ++i) counts[i] = i % static_cast<size_t>(experts) == 0 ? 5 : 0;
         }
-        check(Placement::even(experts, ranks), counts);
+        for (const int64_t rounds : {1, 2, 3, 7}) check(Placement::even(experts, ranks), counts, rounds);
       }
     }
   }
@@ -86,9 +96,24 @@ TEST(Routes, APlacementNeedNotBeInOrderOfIds) {
 TEST(Routes, RowsInPlaceAreNotReordered) {
   const Routes routes = plan_routes(Placement::even(4, 1), {1, 2, 3, 4}, 0);
   EXPECT_TRUE(routes.send_order.empty());
-  EXPECT_TRUE(routes.compute_order.empty());
-  EXPECT_EQ(routes.offsets, (std::vector<int64_t>{0, 1, 3, 6, 10}));
+  EXPECT_TRUE(routes.rounds[0].compute_order.empty());
+  EXPECT_EQ(routes.rounds[0].offsets, (std::vector<int64_t>{0, 1, 3, 6, 10}));
   EXPECT_TRUE(plan_routes(Placement::even(4, 2), {1, 2, 3, 4, 5, 6, 7, 8}, 1).send_order.empty());
+}
+
+TEST(Routes, RoundsBoundWhatARankReceives) {
+  const Placement placement = Placement::even(4, 2);
+  const std::vector<int64_t> counts = {40, 1, 2, 0, 60, 3, 0, 1};  // rank 0 attracts 104 rows, rank 1 three
+  EXPECT_EQ(rounds_needed(placement, counts, 1000), 1);
+  EXPECT_EQ(rounds_needed(placement, counts, 104), 1);
+  for (const int64_t most : {103, 60, 52, 30, 10}) {
+    const int64_t rounds = rounds_needed(placement, counts, most);
+    EXPECT_GE(rounds, (104 + most - 1) / most);
+    EXPECT_LE(rounds, (104 + most - 1) / most * 2 + 1);
+    for (const Round& round : plan_routes(placement, counts, 0, rounds).rounds) EXPECT_LE(round.received(), most);
+  }
+  EXPECT_EQ(rounds_needed(placement, counts, 1), 60) << "a row of each source and expert is the least";
+  EXPECT_EQ(rounds_needed(placement, std::vector<int64_t>(8, 0), 1), 1);
 }
 
 }  // namespace
