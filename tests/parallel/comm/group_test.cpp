@@ -87,6 +87,7 @@ TEST(Groups, DifferentCallsFailOnEveryRankOfTheWorldNamingBoth) {
     if (comm.rank() == 3) group->barrier({"late"});
     group->all_reduce(view_of(data), Reduction::kSum, {"tokens"})->wait();
     if (comm.rank() != 3) group->barrier({"late"});
+    comm.barrier({"end"});
   });
   for (const std::string& error : by_order) {
     EXPECT_NE(error.find("barrier \"late\" #0 of expert"), std::string::npos) << error;
