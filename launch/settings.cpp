@@ -47,6 +47,12 @@ void Schema<launch::ParallelSettings>::fields(Fields<launch::ParallelSettings>& 
         "backward computes again; null: all at once")
       .min(1);
   f.add("bucket_mib", &S::bucket_mib, "Gradients are reduced in buckets of this size, in MiB").above(0).max(1024);
+  f.add(
+       "timeout_seconds", &S::timeout_seconds,
+       "How long a rank waits for the others before the job ends with exit code 5 and tells where every rank is; null: "
+       "CADRE_TIMEOUT_SECONDS of the environment, or 600")
+      .min(1)
+      .max(86400);
 }
 
 void Schema<launch::PrecisionSettings>::fields(Fields<launch::PrecisionSettings>& f) {

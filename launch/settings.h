@@ -35,6 +35,7 @@ struct ParallelSettings {
   int64_t expert_parallel = 1;
   std::optional<int64_t> max_dispatch_tokens;
   double bucket_mib = 4;
+  std::optional<int64_t> timeout_seconds;
 };
 
 enum class ComputeType { kFp32, kFp64 };

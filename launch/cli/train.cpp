@@ -18,6 +18,8 @@ int command_train(const TrainArguments& arguments) {
         request.settings =
             config::parse<Settings>(config::load<Settings>(arguments.config.path, arguments.config.overrides));
         session.start(request.settings.device, request.settings.precision.dtype());
+        const auto& timeout = request.settings.parallel.timeout_seconds;
+        if (timeout) session.set_timeout(std::chrono::seconds(*timeout));
       });
       const RunEnd end = train_run(session, request);
       return static_cast<int>(end == RunEnd::kSignal ? ExitCode::kStopped : ExitCode::kOk);

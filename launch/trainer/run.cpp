@@ -89,6 +89,7 @@ void Run::prepare_directory() {
     create_directories_durably(directory_);
     atomic_write(directory_ / "config.resolved.yaml", bytes_of(config_text_));
   });
+  session_.publish_progress(directory_);
   const std::string suffix = session_.rank() == 0 ? "" : fmt::format(".rank{}", session_.rank());
   session_.logger().open_file((directory_ / ("log" + suffix + ".txt")).string());
 }
