@@ -17,7 +17,7 @@ Tensor ShardedNorm::gather(const std::vector<optim::SegmentState>& segments, con
     if (!shard_.place_of(segments[i].expert).first()) continue;
     all.data<double>()[index_.at(segments[i].name)] = values[i];
   }
-  shard_.mesh().world().all_reduce(all, parallel::Reduction::kSum, {"segment norms"})->wait();
+  shard_.mesh().world().all_reduce(all, parallel::Reduction::kSum, {"segment values"})->wait();
   return all;
 }
 

@@ -32,7 +32,7 @@ struct VerifyReport {
 };
 
 // Largest errors that pass. FP32's tolerance holds for models of a few layers; rounding grows with depth.
-constexpr double kFp64Tolerance = 1e-12, kFp32Tolerance = 1e-5, kDirectionalTolerance = 1e-6;
+constexpr double kFp64Tolerance = 1e-12, kFp32Tolerance = 1e-5, kDirectionalTolerance = 1e-8;
 // Of the global norm: the least denominator in FP32.
 constexpr double kFp32Floor = 1e-4;
 

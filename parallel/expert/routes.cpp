@@ -137,6 +137,8 @@ int64_t rounds_needed(const Placement& placement, const std::vector<int64_t>& co
   const int64_t largest = std::max<int64_t>(1, *std::max_element(counts.begin(), counts.end()));
   int64_t rounds = 1;
   for (int rank = 0; rank < placement.ranks(); ++rank) {
+    const int64_t received = Planner(placement, counts, 1).fullest(rank);
+    rounds = std::max(rounds, std::min(largest, (received + most - 1) / most));
     while (rounds < largest && Planner(placement, counts, rounds).fullest(rank) > most) ++rounds;
   }
   return rounds;

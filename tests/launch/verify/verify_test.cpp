@@ -6,6 +6,7 @@
 
 #include "core/config/config.h"
 #include "core/rng.h"
+#include "launch/verify/differences.h"
 
 namespace cadre::launch {
 namespace {
@@ -92,15 +93,22 @@ TEST(Verify, AFaultThatALayoutCannotHaveIsNotFound) {
   EXPECT_TRUE(run(small_settings(), {{2, 1, 2}}, Fault::kSkippedExperts).passes()) << "no expert has a replica";
 }
 
-// A missing bucket, a wrong sign or a transposed matrix in the reference itself would show here.
 TEST(Verify, FiniteDifferencesTellAWrongReference) {
-  const Settings settings = small_settings();
-  const VerifyCase verify_case = make_verify_case(settings, 2, false);
+  const VerifyCase verify_case = make_verify_case(small_settings(), 2, false);
   CaseResult reference = run_case(verify_case, {});
+  EXPECT_LE(directional_error(verify_case, reference, 3), kDirectionalTolerance);
+  for (double& g : reference.gradients.at("layers.1.moe.experts.0.w2")) g *= 1.01;
+  EXPECT_GT(directional_error(verify_case, reference, 3), 10 * kDirectionalTolerance);
+}
+
+TEST(Verify, ComparisonNamesTheSegmentAndItsError) {
+  const VerifyCase verify_case = make_verify_case(small_settings(), 2, false);
+  const CaseResult result = run_case(verify_case, {});
+  CaseResult reference = result;
   for (double& g : reference.gradients.at("layers.1.moe.experts.0.w2")) g *= 1.01;
   std::vector<std::string> order;
   for (const auto& [name, gradient] : reference.gradients) order.push_back(name);
-  const Comparison comparison = compare(run_case(verify_case, {}), reference, order, kFp64Tolerance, 0);
+  const Comparison comparison = compare(result, reference, order, kFp64Tolerance, 0);
   EXPECT_EQ(comparison.first, "layers.1.moe.experts.0.w2");
   EXPECT_NEAR(comparison.gradient, 0.01 / 1.01, 1e-6);
 }
