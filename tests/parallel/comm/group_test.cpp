@@ -6,10 +6,12 @@
 #include "parallel/comm/self.h"
 #include "parallel/comm/thread.h"
 #include "tests/parallel/comm/group_cases.h"
+#include "tests/parallel/comm/thread_errors.h"
 
 namespace cadre::parallel {
 namespace {
 
+using testing::errors_of;
 using testing::view_of;
 
 class ThreadGroups : public ::testing::TestWithParam<int> {};
@@ -41,22 +43,6 @@ TEST(Groups, WishesSurviveTheWire) {
   EXPECT_EQ(wish.color, -3);
   EXPECT_EQ(wish.key, -7);
   EXPECT_EQ(wish.name, "expert data");
-}
-
-// What every rank's body threw, by rank; empty when it did not.
-std::vector<std::string> errors_of(int ranks, const std::function<void(Communicator&)>& body,
-                                   std::chrono::milliseconds deadline = std::chrono::minutes(10)) {
-  std::vector<std::string> errors(static_cast<size_t>(ranks));
-  EXPECT_THROW(ThreadWorld(ranks, {.deadline = deadline}).run([&](Communicator& comm) {
-    try {
-      body(comm);
-    } catch (const std::exception& error) {
-      errors[static_cast<size_t>(comm.rank())] = error.what();
-      throw;
-    }
-  }),
-               std::exception);
-  return errors;
 }
 
 TEST(Groups, DifferentNamesAreRefusedByAll) {

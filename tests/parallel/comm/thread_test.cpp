@@ -7,10 +7,12 @@
 
 #include "core/error.h"
 #include "tests/parallel/comm/collective_cases.h"
+#include "tests/parallel/comm/thread_errors.h"
 
 namespace cadre::parallel {
 namespace {
 
+using testing::errors_of;
 using testing::view_of;
 
 class Thread : public ::testing::TestWithParam<int> {};
@@ -23,23 +25,6 @@ TEST_P(Thread, DoesEveryCollective) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Ranks, Thread, ::testing::Values(1, 2, 3, 5));
-
-// What every rank's body threw, by rank; empty when it did not.
-template <class Body>
-std::vector<std::string> errors_of(int ranks, Body&& body, std::chrono::milliseconds deadline) {
-  std::vector<std::string> errors(static_cast<size_t>(ranks));
-  const ThreadWorld world(ranks, {.deadline = deadline});
-  EXPECT_THROW(world.run([&](Communicator& comm) {
-    try {
-      body(comm);
-    } catch (const std::exception& error) {
-      errors[static_cast<size_t>(comm.rank())] = error.what();
-      throw;
-    }
-  }),
-               std::exception);
-  return errors;
-}
 
 constexpr std::chrono::minutes kLong{10};
 
