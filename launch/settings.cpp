@@ -41,6 +41,14 @@ void Schema<launch::ParallelSettings>::fields(Fields<launch::ParallelSettings>& 
   f.add("data_parallel", &S::data_parallel, "Ranks that share out the global batch; auto: all").min(1);
   f.add("expert_parallel", &S::expert_parallel, "Of those, ranks that share out the experts; divides data_parallel")
       .min(1);
+  f.add("pipeline_parallel", &S::pipeline_parallel, "Pipeline stages; ranks = data_parallel x pipeline_parallel")
+      .min(1);
+  f.add("schedule", &S::schedule, "In which order a pipeline's stages take the micro-batches");
+  f.add("stages_per_rank", &S::stages_per_rank, "Stages of the model on each pipeline rank; schedule: interleaved")
+      .min(1);
+  f.add("layers_per_stage", &S::layers_per_stage,
+        "Layers of each stage, from the first; auto: stages that cost as much as each other, by their FLOPs")
+      .min(0);
   f.add("max_dispatch_tokens", &S::max_dispatch_tokens,
         "Most token copies that a rank's experts compute at a time; one that attracts more takes them in rounds, which "
         "the "
@@ -53,6 +61,13 @@ void Schema<launch::ParallelSettings>::fields(Fields<launch::ParallelSettings>& 
        "CADRE_TIMEOUT_SECONDS of the environment, or 600")
       .min(1)
       .max(86400);
+}
+
+void Schema<launch::ParallelSettings>::check(const launch::ParallelSettings& s, Problems& problems) {
+  if (s.stages_per_rank > 1 && s.schedule != parallel::ScheduleKind::kInterleaved) {
+    problems.add("stages_per_rank", fmt::format("{} with schedule {}; wanted 1, or schedule: interleaved",
+                                                s.stages_per_rank, enum_name(s.schedule)));
+  }
 }
 
 void Schema<launch::PrecisionSettings>::fields(Fields<launch::PrecisionSettings>& f) {

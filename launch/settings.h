@@ -6,6 +6,7 @@
 #include "kernels/exec.h"
 #include "model/settings.h"
 #include "optim/settings.h"
+#include "parallel/pipeline/schedule_kind.h"
 
 namespace cadre::launch {
 
@@ -33,6 +34,10 @@ struct BatchSettings {
 struct ParallelSettings {
   config::Auto<int64_t> data_parallel;
   int64_t expert_parallel = 1;
+  int64_t pipeline_parallel = 1;
+  parallel::ScheduleKind schedule = parallel::ScheduleKind::k1F1B;
+  int64_t stages_per_rank = 1;
+  config::Auto<std::vector<int64_t>> layers_per_stage;
   std::optional<int64_t> max_dispatch_tokens;
   double bucket_mib = 4;
   std::optional<int64_t> timeout_seconds;
@@ -118,6 +123,7 @@ struct Schema<launch::BatchSettings> {
 template <>
 struct Schema<launch::ParallelSettings> {
   static void fields(Fields<launch::ParallelSettings>& f);
+  static void check(const launch::ParallelSettings& s, Problems& problems);
 };
 template <>
 struct Schema<launch::PrecisionSettings> {

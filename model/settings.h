@@ -70,6 +70,7 @@ struct NetworkSettings {
 
   int64_t expert_ffn() const { return moe.ffn_hidden_size.value_or(model.dense_ffn()); }
   bool is_moe(int64_t layer) const { return moe.num_experts > 0 && layer >= moe.dense_layers; }
+  int64_t moe_index(int64_t layer) const { return layer - moe.dense_layers; }  // of an MoE layer, among those
 };
 
 }  // namespace cadre::model

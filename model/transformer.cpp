@@ -7,6 +7,7 @@
 #include "autograd/ops/norm.h"
 #include "core/error.h"
 #include "kernels/attention.h"
+#include "model/flops.h"
 
 namespace cadre::model {
 
@@ -26,14 +27,31 @@ Transformer::Transformer(autograd::ParameterStore& store, NetworkSettings settin
     : Transformer(store, settings, ExpertShard::whole(settings.moe.num_experts)) {}
 
 Transformer::Transformer(autograd::ParameterStore& store, NetworkSettings settings, const ExpertShard& shard)
-    : settings_(std::move(settings)) {
+    : Transformer(store, settings, shard, {StageSpan::whole(settings.model.num_layers)}) {}
+
+Transformer::Transformer(autograd::ParameterStore& store, NetworkSettings settings, const ExpertShard& shard,
+                         std::vector<StageSpan> stages)
+    : settings_(std::move(settings)), stages_(std::move(stages)) {
   const ModelSettings& model = settings_.model;
   if (model.vocab_size.is_auto()) throw InternalError("the vocabulary size of the model is not resolved");
   const Shape table{*model.vocab_size.value, model.hidden_size};
-  embedding_ = &store.declare("embedding.weight", table, model.init_std, false);
-  for (int64_t i = 0; i < model.num_layers; ++i) layers_.push_back(std::make_unique<Layer>(store, settings_, i, shard));
-  final_norm_ = &store.declare("final_norm.weight", Shape{model.hidden_size}, -1, false);
-  head_ = model.tie_embeddings ? embedding_ : &store.declare("head.weight", table, model.init_std, true);
+  const auto declare_embedding = [&] { return &store.declare(kEmbeddingName, table, model.init_std, false); };
+  layers_.resize(static_cast<size_t>(model.num_layers));
+  for (const StageSpan& stage : stages_) {
+    if (stage.first) embedding_ = declare_embedding();
+    for (int64_t i = stage.begin; i < stage.end; ++i) {
+      layers_[static_cast<size_t>(i)] = std::make_unique<Layer>(store, settings_, i, shard);
+    }
+    if (!stage.last) continue;
+    final_norm_ = &store.declare("final_norm.weight", Shape{model.hidden_size}, -1, false);
+    if (!model.tie_embeddings) head_ = &store.declare("head.weight", table, model.init_std, true);
+    if (model.tie_embeddings) head_ = embedding_ != nullptr ? embedding_ : declare_embedding();
+  }
+}
+
+int Transformer::stages_using(const autograd::Parameter& parameter) const {
+  const bool both = &parameter == embedding_ && &parameter == head_;
+  return both && stages_.size() > 1 ? 2 : 1;
 }
 
 Transformer::Normed Transformer::residual_norm(autograd::Tape& tape, Variable x, Variable branch,
@@ -78,7 +96,7 @@ void Transformer::run_layer(autograd::Tape& tape, const SequenceLayout& layout, 
                             int64_t index, Residual& residual, std::vector<RoutingResult>& routing) {
   Layer& layer = *layers_[static_cast<size_t>(index)];
   const bool moe = settings_.is_moe(index);
-  const size_t moe_index = routing.size();
+  const auto moe_index = static_cast<size_t>(settings_.moe_index(index));
   ForwardOptions options = inputs.options;
   options.sequences = layout.batch;
   const RecomputeScope scope(tape, settings_.recompute.layers());
@@ -93,22 +111,33 @@ void Transformer::run_layer(autograd::Tape& tape, const SequenceLayout& layout, 
 }
 
 TransformerOutput Transformer::forward(autograd::Tape& tape, const TokenBatch& batch, const ForwardInputs& inputs) {
+  const StageSpan& stage = stages_.at(inputs.stage);
   const SequenceLayout layout = layout_of(tape, batch, inputs.state);
   TransformerOutput output;
-  Residual residual{tape.apply<autograd::Embedding>({Variable::leaf(batch.tokens), Variable::of(*embedding_)}), {}};
-  for (int64_t i = 0; i < settings_.model.num_layers; ++i) {
+  Residual residual{inputs.stream, {}};
+  if (stage.first) {
+    residual.x = tape.apply<autograd::Embedding>({Variable::leaf(batch.tokens), Variable::of(*embedding_)});
+  }
+  for (int64_t i = stage.begin; i < stage.end; ++i) {
     run_layer(tape, layout, inputs, i, residual, output.routing);
-    if (settings_.recompute.layers()) {
-      // One kept tensor between layers instead of two: the sum.
-      residual.x = tape.apply<autograd::Add>({std::move(residual.x), std::move(residual.branch)});
-      residual.branch = Variable();
-    }
+    if (settings_.recompute.layers()) join(tape, residual);  // one kept tensor between layers instead of two
     tape.discard_recomputable();
+  }
+  if (!stage.last) {
+    join(tape, residual);
+    output.stream = std::move(residual.x);
+    return output;
   }
   Normed normed = residual_norm(tape, std::move(residual.x), std::move(residual.branch), *final_norm_);
   output.logits = tape.apply<autograd::GroupedLinear>({std::move(normed.y), Variable::of(*head_), Variable()});
   tape.discard_recomputable();
   return output;
+}
+
+void Transformer::join(autograd::Tape& tape, Residual& residual) {
+  if (!residual.branch) return;
+  residual.x = tape.apply<autograd::Add>({std::move(residual.x), std::move(residual.branch)});
+  residual.branch = Variable();
 }
 
 int64_t Transformer::moe_layers() const {
@@ -117,27 +146,15 @@ int64_t Transformer::moe_layers() const {
 }
 
 int64_t Transformer::active_parameters() const {
-  const ModelSettings& model = settings_.model;
-  const int64_t h = model.hidden_size, d = model.head_size();
-  const int64_t matrices = model.activation == kernels::Activation::kSwiGlu ? 3 : 2;
-  int64_t total = *model.vocab_size.value * h;
-  for (int64_t i = 0; i < model.num_layers; ++i) {
-    total += h * d * (2 * model.num_heads + 2 * model.kv_heads());
-    if (settings_.is_moe(i)) {
-      total += h * settings_.moe.num_experts;
-      total += matrices * h * settings_.expert_ffn() * (settings_.moe.top_k + settings_.moe.shared_experts);
-    } else {
-      total += matrices * h * model.dense_ffn();
-    }
-  }
+  int64_t total = *settings_.model.vocab_size.value * settings_.model.hidden_size;
+  for (int64_t i = 0; i < settings_.model.num_layers; ++i) total += active_parameters_of_layer(settings_, i);
   return total;
 }
 
 double Transformer::training_flops_per_token(int64_t sequence_length) const {
-  const ModelSettings& model = settings_.model;
-  const double attention = 2.0 * static_cast<double>(model.num_layers * model.num_heads * model.head_size()) *
-                           static_cast<double>(sequence_length + 1);
-  return 3.0 * (2.0 * static_cast<double>(active_parameters()) + attention);
+  double forward = head_flops(settings_);
+  for (int64_t i = 0; i < settings_.model.num_layers; ++i) forward += layer_flops(settings_, i, sequence_length);
+  return 3.0 * forward;
 }
 
 GenerationState Transformer::make_state(const autograd::Context& context, int64_t batch, int64_t capacity) const {

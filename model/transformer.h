@@ -9,8 +9,11 @@
 #include "autograd/tape.h"
 #include "model/attention_block.h"
 #include "model/feed_forward.h"
+#include "model/stage.h"
 
 namespace cadre::model {
+
+inline constexpr const char* kEmbeddingName = "embedding.weight";
 
 // One micro-batch, `batch` sequences of `length` tokens.
 struct TokenBatch {
@@ -32,15 +35,18 @@ struct GenerationState {
 };
 
 struct TransformerOutput {
-  autograd::Variable logits;           // [batch * length, vocabulary]
-  std::vector<RoutingResult> routing;  // one for each MoE layer
+  autograd::Variable logits;           // [batch * length, vocabulary], of a last stage
+  autograd::Variable stream;           // [batch * length, hidden], of any other: the next stage's input
+  std::vector<RoutingResult> routing;  // one for each MoE layer of the stage
 };
 
 struct ForwardInputs {
   ForwardOptions options;
-  const RoutingTrace* replay = nullptr;            // by MoE layer
-  const std::vector<Tensor>* fractions = nullptr;  // f64 [experts] by MoE layer, for the scope `global_batch`
+  const RoutingTrace* replay = nullptr;            // by MoE layer of the whole model
+  const std::vector<Tensor>* fractions = nullptr;  // likewise, f64 [experts], for the scope `global_batch`
   GenerationState* state = nullptr;
+  size_t stage = 0;           // of those here
+  autograd::Variable stream;  // what the stage before gave; empty where the stage is the first
 };
 
 class Transformer {
@@ -49,13 +55,19 @@ class Transformer {
   // given.
   Transformer(autograd::ParameterStore& store, NetworkSettings settings);
   Transformer(autograd::ParameterStore& store, NetworkSettings settings, const ExpertShard& shard);
+  // Some stages of it, in their order; what they share (a tied embedding) is declared once.
+  Transformer(autograd::ParameterStore& store, NetworkSettings settings, const ExpertShard& shard,
+              std::vector<StageSpan> stages);
   Transformer(const Transformer&) = delete;
   Transformer& operator=(const Transformer&) = delete;
 
   TransformerOutput forward(autograd::Tape& tape, const TokenBatch& batch, const ForwardInputs& inputs);
 
   const NetworkSettings& settings() const { return settings_; }
-  int64_t moe_layers() const;
+  const std::vector<StageSpan>& stages() const { return stages_; }
+  // How many of the stages here use a parameter: 1, but for an embedding that another one ties to its output.
+  int stages_using(const autograd::Parameter& parameter) const;
+  int64_t moe_layers() const;  // of the whole model, as all that follows
   // Matrix-product FLOPs of forward and backward for one token at this sequence length (Megatron's convention: 3x
   // forward, causal half of attention, top_k experts only).
   double training_flops_per_token(int64_t sequence_length) const;
@@ -78,6 +90,7 @@ class Transformer {
   struct Normed {
     autograd::Variable sum, y;
   };
+  static void join(autograd::Tape& tape, Residual& residual);  // does it
   void run_layer(autograd::Tape& tape, const SequenceLayout& layout, const ForwardInputs& inputs, int64_t index,
                  Residual& residual, std::vector<RoutingResult>& routing);
   // sum = x + branch (x alone when branch is empty), y = norm(sum).
@@ -86,11 +99,12 @@ class Transformer {
   SequenceLayout layout_of(autograd::Tape& tape, const TokenBatch& batch, const GenerationState* state);
 
   NetworkSettings settings_;
-  autograd::Parameter* embedding_;
-  std::vector<std::unique_ptr<Layer>> layers_;
-  autograd::Parameter* final_norm_;
-  autograd::Parameter* head_;  // the embedding when tied
-  Tensor rotary_table_;        // grown as needed
+  std::vector<StageSpan> stages_;
+  autograd::Parameter* embedding_ = nullptr;    // of a first stage
+  std::vector<std::unique_ptr<Layer>> layers_;  // of the whole model; null where they are not here
+  autograd::Parameter* final_norm_ = nullptr;   // of a last stage
+  autograd::Parameter* head_ = nullptr;         // likewise; the embedding when tied
+  Tensor rotary_table_;                         // grown as needed
 };
 
 }  // namespace cadre::model

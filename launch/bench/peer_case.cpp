@@ -8,7 +8,7 @@ namespace {
 TrainerOptions trainer_options(const Settings& settings) {
   TrainerOptions options;
   options.total_steps = 100000;
-  options.global_target_tokens = static_cast<double>(settings.batch.global_batch_size * settings.data.seq_length);
+  options.step.global_target_tokens = static_cast<double>(settings.batch.global_batch_size * settings.data.seq_length);
   return options;
 }
 
@@ -36,7 +36,7 @@ PeerCase::PeerCase(Session& session)
       state_(session.context(), settings_.network(), shard_, settings_.optimizer, settings_.run.seed),
       trainer_(session.context(), state_, mesh_, trainer_options(settings_)) {}
 
-double PeerCase::tokens() const { return trainer_options(settings_).global_target_tokens; }
+double PeerCase::tokens() const { return trainer_options(settings_).step.global_target_tokens; }
 
 double PeerCase::flops() { return state_.model().training_flops_per_token(settings_.data.seq_length) * tokens(); }
 

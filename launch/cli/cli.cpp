@@ -32,14 +32,18 @@ void add_verify(CLI::App& app, Action& action) {
   auto arguments = std::make_shared<VerifyArguments>();
   CLI::App* verify = app.add_subcommand("verify", "Prove the gradients of layouts against one rank in FP64");
   add_config_arguments(*verify, arguments->config);
-  verify->add_option("--layout", arguments->layouts, "dp=4,ep=2; repeatable")->allow_extra_args(false);
+  verify->add_option("--layout", arguments->layouts, "dp=4,ep=2,pp=2,schedule=zero_bubble; repeatable")
+      ->allow_extra_args(false);
   verify->add_option("--ranks", arguments->ranks, "Without --layout: all layouts of 1 to so many ranks (threads)")
       ->capture_default_str();
+  verify->add_option("--least-ranks", arguments->least_ranks, "And of no fewer than so many")->capture_default_str();
+  verify->add_flag("--schedules", arguments->schedules, "Every pipeline with every schedule, instead of in turn");
   verify->add_flag("--shrink", arguments->shrink, "The model's structure with small sizes");
   verify
       ->add_option("--fault", arguments->fault,
                    "Put in a fault, to see it found: skipped_reduction | skipped_experts | "
-                   "doubled_reduction | unsynchronised_router | dropped_router_loss")
+                   "doubled_reduction | unsynchronised_router | dropped_router_loss | dropped_stage_loss | "
+                   "unsummed_embedding")
       ->capture_default_str();
   verify->callback([&action, arguments] { action = [arguments] { return command_verify(*arguments); }; });
 }

@@ -21,8 +21,9 @@ int command_train(const TrainArguments& arguments);
 
 struct VerifyArguments {
   ConfigArguments config;
-  std::vector<std::string> layouts;  // "dp=4,ep=2"; none: all layouts of 1 .. ranks
-  int ranks = 4;
+  std::vector<std::string> layouts;  // "dp=4,ep=2,pp=2"; none: all of least_ranks .. ranks
+  int ranks = 4, least_ranks = 1;
+  bool schedules = false;
   bool shrink = false;
   std::string fault = "none";
 };

@@ -67,8 +67,9 @@ int command_eval(const EvalArguments& arguments) {
     std::unique_ptr<const data::HeldOut> held_out;
     parallel::all_ok_after(session.world(), [&] { held_out = open_held_out(loaded, arguments); });
     parallel::agree_on(session.world(), held_out->fingerprint(), "the fingerprint of the token file", ExitCode::kData);
-    const Evaluation result = evaluate(session.context(), *loaded.model, *held_out,
-                                       {arguments.batch_size, held_out->source_bytes()}, session.world());
+    const parallel::Mesh mesh(session.world(), {.data = session.ranks()});
+    const Evaluation result =
+        evaluate(session.context(), *loaded.model, *held_out, {arguments.batch_size, held_out->source_bytes()}, mesh);
     if (session.rank() == 0) print(loaded, result, arguments.json);
     return 0;
   });

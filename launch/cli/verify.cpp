@@ -20,24 +20,26 @@ Fault parse_fault(const std::string& text) {
   throw ConfigError("--fault: no such fault: " + config::in_quotes(text) + config::suggestion(text, names));
 }
 
-// A layout as written stands for its own number of ranks.
-parallel::Layout layout_of(const std::string& text) {
-  const parallel::LayoutRequest request = parallel::parse_layout(text);
-  const int expert = request.expert.value_or(1), data = request.data.value_or(expert);
-  return parallel::resolve_layout({data, request.pipeline.value_or(1), expert}, data * request.pipeline.value_or(1));
+// All layouts of `least` to `most` ranks, unless some are named.
+std::vector<Variant> variants_of(const VerifyArguments& arguments, const Settings& settings, int least, int most) {
+  std::vector<Variant> variants;
+  for (const std::string& text : arguments.layouts) variants.push_back(parse_variant(text));
+  if (!variants.empty()) return variants;
+  // A shrunk model has as many layers as its stages need.
+  const int64_t layers = arguments.shrink ? 2 * most : settings.model.num_layers;
+  return all_variants(least, most, settings.moe.num_experts, layers, arguments.schedules);
 }
 
-std::vector<parallel::Layout> layouts_of(const VerifyArguments& arguments, int64_t experts) {
-  std::vector<parallel::Layout> layouts;
-  for (const std::string& text : arguments.layouts) layouts.push_back(layout_of(text));
-  if (!layouts.empty()) return layouts;
-  for (int ranks = 1; ranks <= arguments.ranks; ++ranks) {
-    for (const parallel::Layout& layout : parallel::all_layouts(ranks)) {
-      const bool fits = layout.expert == 1 || experts >= layout.expert;
-      if (layout.pipeline == 1 && fits) layouts.push_back(layout);
-    }
+void check_runs(const Variant& variant, const Settings& settings, const VerifyArguments& arguments,
+                const Session& session) {
+  if (session.ranks() > 1 && variant.layout.ranks() != session.ranks()) {
+    throw ConfigError(fmt::format("--layout {}: has {} ranks, but mpirun started {}", variant.to_string(),
+                                  variant.layout.ranks(), session.ranks()));
   }
-  return layouts;
+  if (!arguments.shrink && variant.stages() > settings.model.num_layers) {
+    throw ConfigError(fmt::format("--layout {}: {} stages for {} layers; wanted at most so many, or --shrink",
+                                  variant.to_string(), variant.stages(), settings.model.num_layers));
+  }
 }
 
 }  // namespace
@@ -45,14 +47,18 @@ std::vector<parallel::Layout> layouts_of(const VerifyArguments& arguments, int64
 int command_verify(const VerifyArguments& arguments) {
   Session session;
   return run_together(session, [&] {
-    require_one_rank(session, "verify");
+    const bool threads = session.ranks() == 1;
     if (arguments.ranks < 1 || arguments.ranks > 64) {
       throw ConfigError(fmt::format("--ranks: {}; wanted 1 to 64, as threads of this process", arguments.ranks));
     }
     const auto settings =
         config::parse<Settings>(config::load<Settings>(arguments.config.path, arguments.config.overrides));
     VerifyOptions options;
-    options.layouts = layouts_of(arguments, settings.moe.num_experts);
+    const int most = threads ? arguments.ranks : session.ranks();
+    options.variants = variants_of(arguments, settings, threads ? arguments.least_ranks : most, most);
+    for (const Variant& variant : options.variants) check_runs(variant, settings, arguments, session);
+    options.world = &session.world();
+    options.print = session.rank() == 0;
     options.shrink = arguments.shrink;
     options.fault = parse_fault(arguments.fault);
     const VerifyReport report = verify(settings, options);

@@ -4,7 +4,7 @@
 #include "autograd/context.h"
 #include "data/held_out.h"
 #include "model/transformer.h"
-#include "parallel/comm/communicator.h"
+#include "parallel/mesh/mesh.h"
 
 namespace cadre::launch {
 
@@ -21,12 +21,12 @@ struct EvaluationOptions {
   uint64_t source_bytes = 0;  // behind the scored tokens; 0: unknown
 };
 
-// Collective; the same result on every rank. Ranks take batches of windows in turn. Losses are summed in f64 by window,
-// and windows in their order, so that the result depends on ranks and batch size only as far as the kernels' rows do:
-// not at all in FP32, by rounding in FP64. Forward only, nothing is recorded, no capacity: the model's parameters,
-// their gradients, and whatever else a training has are left alone. Throws DataError, on the rank that meets it, for a
-// token outside of the vocabulary.
+// Collective; the same result on every rank. The data ranks of `mesh` take batches of windows in turn. Losses are
+// summed in f64 by window, and windows in their order, so that the result depends on ranks and batch size only as far
+// as the kernels' rows do: not at all in FP32, by rounding in FP64. Forward only, nothing is recorded, no capacity: the
+// model's parameters, their gradients, and whatever else a training has are left alone. Throws DataError, on the rank
+// that meets it, for a token outside of the vocabulary.
 Evaluation evaluate(const autograd::Context& context, model::Transformer& model, const data::HeldOut& held_out,
-                    const EvaluationOptions& options, parallel::Communicator& communicator);
+                    const EvaluationOptions& options, const parallel::Mesh& mesh);
 
 }  // namespace cadre::launch

@@ -8,6 +8,7 @@
 #include "core/io/file.h"
 #include "core/io/hash.h"
 #include "data/indexed/token_dataset.h"
+#include "launch/trainer/stages.h"
 #include "parallel/comm/agreement.h"
 
 namespace cadre::launch {
@@ -64,10 +65,11 @@ void resolve_layout(ResolvedRun& run, int rank, int ranks) {
   ParallelSettings& parallel = run.settings.parallel;
   parallel::LayoutRequest request;
   if (!parallel.data_parallel.is_auto()) request.data = static_cast<int>(*parallel.data_parallel.value);
-  request.pipeline = 1;
+  request.pipeline = static_cast<int>(parallel.pipeline_parallel);
   request.expert = static_cast<int>(parallel.expert_parallel);
   run.layout = parallel::resolve_layout(request, ranks);
   parallel.data_parallel = run.layout.data;
+  parallel.layers_per_stage = decide_stages(parallel, run.settings.network(), run.settings.data.seq_length);
   const int64_t experts = run.settings.moe.num_experts;
   if (run.layout.expert > 1 && experts < run.layout.expert) {
     throw ConfigError(fmt::format("parallel.expert_parallel: {} ranks for {} experts; wanted at most {}",

@@ -63,11 +63,15 @@ class Run {
 
 fs::path checkpoint_directory(const Settings& settings) { return fs::path(settings.run.directory) / "checkpoints"; }
 
+ShardOptions shard_options_of(const ParallelSettings& parallel) {
+  return {*parallel.layers_per_stage.value, {parallel.max_dispatch_tokens.value_or(0)}};
+}
+
 Run::Run(Session& session, const RunRequest& request)
     : session_(session),
       run_(resolve_run(session, request.settings)),
       mesh_(session.world(), run_.layout),
-      shard_(mesh_, run_.settings.network(), {run_.settings.parallel.max_dispatch_tokens.value_or(0)}),
+      shard_(mesh_, run_.settings.network(), shard_options_of(run_.settings.parallel)),
       state_(session.context(), run_.settings.network(), shard_, run_.settings.optimizer, run_.settings.run.seed),
       directory_(run_.settings.run.directory),
       config_text_(config::print_resolved(run_.settings)),
@@ -144,10 +148,12 @@ TrainerOptions Run::trainer_options() const {
   const Settings& s = run_.settings;
   TrainerOptions options;
   options.total_steps = s.run.steps;
-  options.micro_batches = run_.plan.micro_batches();
-  options.global_target_tokens = static_cast<double>(s.batch.global_batch_size) * s.data.seq_length;
+  options.step.micro_batches = run_.plan.micro_batches();
+  options.step.global_target_tokens = static_cast<double>(s.batch.global_batch_size) * s.data.seq_length;
+  options.step.reset_at_documents = s.data.reset_at_documents;
+  options.schedule.kind = s.parallel.schedule;
+  options.schedule.chunks = static_cast<int>(s.parallel.stages_per_rank);
   options.bucket_bytes = static_cast<int64_t>(s.parallel.bucket_mib * 1024 * 1024);
-  options.reset_at_documents = s.data.reset_at_documents;
   return options;
 }
 
@@ -244,7 +250,7 @@ void Run::validate(StepOutcome& outcome) {
   if (!run_.held_out || !due || !outcome.finite || outcome.votes.stop) return;
   const auto start = std::chrono::steady_clock::now();
   const Evaluation result = evaluate(session_.context(), state_.model(), *run_.held_out,
-                                     {s.batch.micro_batch_size, run_.held_out_bytes}, session_.world());
+                                     {s.batch.micro_batch_size, run_.held_out_bytes}, mesh_);
   const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
   outcome.metrics.validation = {result.tokens, result.loss, result.perplexity, result.bits_per_byte, elapsed.count()};
 }

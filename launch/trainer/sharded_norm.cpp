@@ -14,7 +14,7 @@ ShardedNorm::ShardedNorm(const ModelShard& shard, Allocator& allocator) : shard_
 Tensor ShardedNorm::gather(const std::vector<optim::SegmentState>& segments, const std::vector<double>& values) {
   Tensor all = Tensor::zeros(allocator_, Dtype::kF64, Shape{static_cast<int64_t>(index_.size())});
   for (size_t i = 0; i < segments.size(); ++i) {
-    if (!shard_.place_of(segments[i].expert).first()) continue;
+    if (!shard_.place_of(segments[i].name, segments[i].expert).first()) continue;
     all.data<double>()[index_.at(segments[i].name)] = values[i];
   }
   shard_.mesh().world().all_reduce(all, parallel::Reduction::kSum, {"segment values"})->wait();

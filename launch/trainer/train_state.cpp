@@ -7,6 +7,11 @@
 namespace cadre::launch {
 namespace {
 
+using parallel::Axis;
+
+// Along which ranks hold the same values (model_shard.h).
+constexpr Axis kSharingAxes[] = {Axis::kData, Axis::kExpertData, Axis::kEmbedding};
+
 // The parameters must be materialised between the model's declarations and the optimizer's construction.
 autograd::ParameterStore& materialised(autograd::ParameterStore& store, const autograd::Context& context,
                                        uint64_t seed) {
@@ -32,7 +37,7 @@ TrainState::TrainState(const autograd::Context& context, const model::NetworkSet
     : context_(context),
       shard_(shard),
       norm_(shard, context.allocator),
-      model_(store_, network, shard.experts()),
+      model_(store_, network, shard.experts(), shard.stages()),
       optimizer_(context, materialised(store_, context, seed), optimizer, shard.whole() ? nullptr : &norm_) {
   for (int64_t layer = 0; layer < model_.moe_layers(); ++layer) {
     Tensor uniform = Tensor::empty(context.allocator, Dtype::kF64, Shape{network.moe.num_experts});
@@ -41,14 +46,14 @@ TrainState::TrainState(const autograd::Context& context, const model::NetworkSet
   }
 }
 
-std::vector<StateEntry> TrainState::entries_of(bool experts) const {
+std::vector<StateEntry> TrainState::entries_along(Axis axis) const {
   std::vector<StateEntry> entries;
   for (const optim::SegmentState& segment : optimizer_.segments()) {
-    if ((segment.expert >= 0) != experts) continue;
+    if (shard_.axis_of(segment.name, segment.expert) != axis) continue;
     entries.push_back(whole_entry("/model/" + segment.name, store_.values().flat_slice(segment.offset, segment.shape)));
   }
   for (const optim::SegmentState& segment : optimizer_.segments()) {
-    if ((segment.expert >= 0) != experts) continue;
+    if (shard_.axis_of(segment.name, segment.expert) != axis) continue;
     for (const optim::MomentTensor& moment : optimizer_.moments()) {
       entries.push_back(whole_entry("/optimizer/" + segment.name + "/" + moment.name,
                                     moment.tensor.flat_slice(segment.offset, segment.shape)));
@@ -58,16 +63,20 @@ std::vector<StateEntry> TrainState::entries_of(bool experts) const {
 }
 
 std::vector<StateEntry> TrainState::entries() const {
-  std::vector<StateEntry> entries = entries_of(false);
-  for (StateEntry& entry : entries_of(true)) entries.push_back(std::move(entry));
-  return entries;
+  std::vector<StateEntry> all;
+  for (const Axis axis : kSharingAxes) {
+    for (StateEntry& entry : entries_along(axis)) all.push_back(std::move(entry));
+  }
+  return all;
 }
 
 std::vector<StateEntry> TrainState::entries_to_save() const {
   std::vector<StateEntry> mine;
-  for (const bool experts : {false, true}) {
-    const ModelShard::Place place = shard_.place_of(experts ? 0 : -1);
-    for (StateEntry& entry : share_of(entries_of(experts), place.index, place.count)) mine.push_back(std::move(entry));
+  for (const Axis axis : kSharingAxes) {
+    const parallel::Communicator& group = shard_.mesh().along(axis);
+    for (StateEntry& entry : share_of(entries_along(axis), group.rank(), group.size())) {
+      mine.push_back(std::move(entry));
+    }
   }
   return mine;
 }

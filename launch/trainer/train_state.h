@@ -22,6 +22,7 @@ class TrainState {
   TrainState(const autograd::Context& context, const model::NetworkSettings& network, const ModelShard& shard,
              const optim::OptimizerSettings& optimizer, uint64_t seed);
 
+  const ModelShard& shard() const { return shard_; }
   autograd::ParameterStore& store() { return store_; }
   model::Transformer& model() { return model_; }
   optim::Optimizer& optimizer() { return optimizer_; }
@@ -38,7 +39,7 @@ class TrainState {
   void restore(CheckpointReader& reader);
 
  private:
-  std::vector<StateEntry> entries_of(bool experts) const;
+  std::vector<StateEntry> entries_along(parallel::Axis axis) const;
   void restore_scalars(const nlohmann::json& scalars, const std::string& where);
 
   const autograd::Context& context_;

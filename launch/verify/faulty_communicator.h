@@ -15,6 +15,8 @@ enum class Fault {
   kDoubledReduction,      // one bucket of dense gradients counts twice
   kUnsynchronisedRouter,  // the first router's gradient stays local
   kDroppedRouterLoss,     // the last rank leaves out its balance losses
+  kDroppedStageLoss,      // all ranks of the last of several stages do
+  kUnsummedEmbedding,     // a tied embedding is not summed over first and last stage
 };
 
 // Disturbs gradient reductions along an axis: of all buckets, or of one, by its place in the order of reduction.
@@ -32,5 +34,7 @@ struct cadre::config::EnumNames<cadre::launch::Fault> {
                                                               {kSkippedExperts, "skipped_experts"},
                                                               {kDoubledReduction, "doubled_reduction"},
                                                               {kUnsynchronisedRouter, "unsynchronised_router"},
-                                                              {kDroppedRouterLoss, "dropped_router_loss"}};
+                                                              {kDroppedRouterLoss, "dropped_router_loss"},
+                                                              {kDroppedStageLoss, "dropped_stage_loss"},
+                                                              {kUnsummedEmbedding, "unsummed_embedding"}};
 };

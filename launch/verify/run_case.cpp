@@ -1,7 +1,9 @@
 #include "launch/verify/run_case.h"
 
-#include <mutex>
+#include <algorithm>
+#include <map>
 
+#include "launch/trainer/stages.h"
 #include "launch/trainer/trainer.h"
 #include "parallel/comm/thread.h"
 
@@ -37,10 +39,19 @@ parallel::Mesh::Wrap wrap_for(Fault fault, const model::NetworkSettings& network
     case Fault::kSkippedExperts: return around(Axis::kExpertData, Disturbance::kSkip, -1);
     case Fault::kDoubledReduction: return around(Axis::kData, Disturbance::kDouble, 1);
     case Fault::kUnsynchronisedRouter: return around(Axis::kData, Disturbance::kSkip, bucket_of_first_router(network));
+    case Fault::kUnsummedEmbedding: return around(Axis::kEmbedding, Disturbance::kSkip, -1);
     case Fault::kNone:
-    case Fault::kDroppedRouterLoss: return {};
+    case Fault::kDroppedRouterLoss:
+    case Fault::kDroppedStageLoss: return {};
   }
   return {};
+}
+
+ShardOptions shard_options(const VerifyCase& verify_case, const Variant& variant) {
+  ParallelSettings parallel;
+  parallel.pipeline_parallel = variant.layout.pipeline;
+  parallel.stages_per_rank = variant.stages_per_rank;
+  return {decide_stages(parallel, verify_case.network, verify_case.seq_length), {verify_case.max_dispatch_tokens}};
 }
 
 // One rank.
@@ -51,47 +62,50 @@ class Rank {
         run_(run),
         network_(network_of(verify_case, run, world)),
         context_{{threads_, kernels::best_isa()}, *allocator_, run.dtype},
-        mesh_(world, run.layout, wrap_for(run.fault, verify_case.network)),
-        shard_(mesh_, network_, {verify_case.max_dispatch_tokens}),
+        mesh_(world, run.variant.layout, wrap_for(run.fault, verify_case.network)),
+        shard_(mesh_, network_, shard_options(verify_case, run.variant)),
         state_(context_, network_, shard_, {}, verify_case.seed),
         trainer_(context_, state_, mesh_, options()) {}
 
-  void step(CaseResult& result, std::mutex& mutex) {
+  CaseResult step() {
     int64_t next = 0;
     const StepMetrics metrics = trainer_.step([&] { return verify_batch(case_, first() + next++); }, {}).metrics;
-    const std::lock_guard lock(mutex);
-    result.loss = metrics.loss;
-    result.balance_loss = metrics.balance_loss;
-    result.z_loss = metrics.z_loss;
-    for (size_t i = 0; i < recorded_.size(); ++i) {
-      result.routing[static_cast<size_t>(first()) + i] = std::move(recorded_[i]);
-    }
-    collect(result.gradients);
+    CaseResult result{metrics.loss, metrics.balance_loss, metrics.z_loss, {}, {}};
+    share_gradients(result);
+    share_routing(result);
+    return result;
   }
 
  private:
   static model::NetworkSettings network_of(const VerifyCase& verify_case, const RunCase& run,
                                            const parallel::Communicator& world) {
     model::NetworkSettings network = verify_case.network;
-    if (run.fault == Fault::kDroppedRouterLoss && world.size() > 1 && world.rank() + 1 == world.size()) {
-      network.moe.balance.aux_loss_coef = 0;
-    }
+    const int stages = run.variant.layout.pipeline;
+    const bool last_stage = parallel::coordinates_of(run.variant.layout, world.rank()).stage + 1 == stages;
+    const bool drops =
+        (run.fault == Fault::kDroppedRouterLoss && world.size() > 1 && world.rank() + 1 == world.size()) ||
+        (run.fault == Fault::kDroppedStageLoss && stages > 1 && last_stage);
+    if (drops) network.moe.balance.aux_loss_coef = 0;
     return network;
   }
 
-  int64_t first() const { return case_.micro_batches / run_.layout.data * mesh_.here().data; }
+  int64_t first() const { return case_.micro_batches / run_.variant.layout.data * mesh_.here().data; }
 
   TrainerOptions options() {
     TrainerOptions options;
     options.total_steps = 1;
-    options.micro_batches = case_.micro_batches / run_.layout.data;
-    options.global_target_tokens = static_cast<double>(case_.global_tokens());
+    options.step.micro_batches = case_.micro_batches / run_.variant.layout.data;
+    options.step.global_target_tokens = static_cast<double>(case_.global_tokens());
     options.bucket_bytes = kBucketBytes;
-    options.reset_at_documents = case_.reset_at_documents;
+    options.step.reset_at_documents = case_.reset_at_documents;
     if (run_.replay != nullptr) {
-      options.routing.replay = [this](int64_t micro_batch) { return trace_of(micro_batch); };
+      options.step.routing.replay = [this](int64_t micro_batch) { return trace_of(micro_batch); };
     }
-    options.routing.record = [this](int64_t, const std::vector<model::RoutingResult>& routing) { record(routing); };
+    options.step.routing.record = [this](int64_t micro_batch, const std::vector<model::RoutingResult>& routing) {
+      record(micro_batch, routing);
+    };
+    options.schedule.kind = run_.variant.schedule;
+    options.schedule.chunks = run_.variant.stages_per_rank;
     return options;
   }
 
@@ -104,23 +118,59 @@ class Rank {
     return &trace_;
   }
 
-  void record(const std::vector<model::RoutingResult>& routing) {
-    std::vector<std::vector<int32_t>> layers;
+  void record(int64_t micro_batch, const std::vector<model::RoutingResult>& routing) {
     for (const model::RoutingResult& layer : routing) {
       const int32_t* ids = layer.ids.data<int32_t>();
-      layers.emplace_back(ids, ids + layer.ids.elements());
+      recorded_[{micro_batch, network_.moe_index(layer.layer)}].assign(ids, ids + layer.ids.elements());
     }
-    recorded_.push_back(std::move(layers));
   }
 
-  void collect(std::map<std::string, std::vector<double>>& gradients) {
+  // What is not this rank's to tell is zero, so a sum over all ranks is the whole.
+  void sum_over_ranks(const Tensor& values) {
+    mesh_.world().all_reduce(values, parallel::Reduction::kSum, {"verify"})->wait();
+  }
+
+  void share_gradients(CaseResult& result) {
+    std::map<std::string, int64_t> offsets;
+    int64_t elements = 0;
+    for (const GlobalSegment& segment : shard_.segments()) {
+      offsets[segment.name] = elements;
+      elements += segment.elements;
+    }
+    const Tensor all = Tensor::zeros(*allocator_, Dtype::kF64, Shape{elements});
     const Tensor& flat = state_.store().gradients();
     for (const optim::SegmentState& segment : state_.optimizer().segments()) {
-      if (!shard_.place_of(segment.expert).first()) continue;
-      std::vector<double>& values = gradients[segment.name];
-      for (int64_t i = segment.offset; i < segment.offset + segment.count(); ++i) {
-        values.push_back(flat.dtype() == Dtype::kF64 ? flat.data<double>()[i]
-                                                     : static_cast<double>(flat.data<float>()[i]));
+      if (!shard_.place_of(segment.name, segment.expert).first()) continue;
+      double* const out = all.data<double>() + offsets.at(segment.name);
+      for (int64_t i = 0; i < segment.count(); ++i) {
+        const int64_t at = segment.offset + i;
+        out[i] = flat.dtype() == Dtype::kF64 ? flat.data<double>()[at] : static_cast<double>(flat.data<float>()[at]);
+      }
+    }
+    sum_over_ranks(all);
+    for (const GlobalSegment& segment : shard_.segments()) {
+      const double* const begin = all.data<double>() + offsets.at(segment.name);
+      result.gradients[segment.name].assign(begin, begin + segment.elements);
+    }
+  }
+
+  void share_routing(CaseResult& result) {
+    const auto layers = static_cast<size_t>(state_.model().moe_layers());
+    const int64_t choices = case_.micro_batch_size * case_.seq_length * case_.network.moe.top_k;
+    const int64_t all_layers = case_.micro_batches * static_cast<int64_t>(layers);
+    const Tensor ids = Tensor::zeros(*allocator_, Dtype::kI32, Shape{all_layers * choices});
+    const auto place = [&](int64_t micro_batch, int64_t layer) {
+      return ids.data<int32_t>() + (micro_batch * static_cast<int64_t>(layers) + layer) * choices;
+    };
+    for (const auto& [at, recorded] : recorded_) {
+      std::copy(recorded.begin(), recorded.end(), place(first() + at.first, at.second));
+    }
+    sum_over_ranks(ids);
+    result.routing.assign(static_cast<size_t>(case_.micro_batches), std::vector<std::vector<int32_t>>(layers));
+    for (size_t m = 0; m < result.routing.size(); ++m) {
+      for (size_t layer = 0; layer < layers; ++layer) {
+        const int32_t* const begin = place(static_cast<int64_t>(m), static_cast<int64_t>(layer));
+        result.routing[m][layer].assign(begin, begin + choices);
       }
     }
   }
@@ -136,17 +186,20 @@ class Rank {
   TrainState state_;
   Trainer trainer_;
   model::RoutingTrace trace_;
-  RecordedRouting recorded_;
+  std::map<std::pair<int64_t, int64_t>, std::vector<int32_t>> recorded_;  // by micro-batch and MoE layer
 };
 
 }  // namespace
 
+CaseResult run_case_on(parallel::Communicator& world, const VerifyCase& verify_case, const RunCase& run) {
+  return Rank(verify_case, run, world).step();
+}
+
 CaseResult run_case(const VerifyCase& verify_case, const RunCase& run) {
   CaseResult result;
-  result.routing.resize(static_cast<size_t>(verify_case.micro_batches));
-  std::mutex mutex;
-  parallel::ThreadWorld(run.layout.ranks()).run([&](parallel::Communicator& world) {
-    Rank(verify_case, run, world).step(result, mutex);
+  parallel::ThreadWorld(run.variant.layout.ranks()).run([&](parallel::Communicator& world) {
+    CaseResult mine = run_case_on(world, verify_case, run);
+    if (world.rank() == 0) result = std::move(mine);
   });
   return result;
 }

@@ -6,8 +6,8 @@
 #include <vector>
 
 #include "launch/verify/faulty_communicator.h"
+#include "launch/verify/variant.h"
 #include "launch/verify/verify_case.h"
-#include "parallel/mesh/layout.h"
 
 namespace cadre::launch {
 
@@ -21,14 +21,16 @@ struct CaseResult {
 };
 
 struct RunCase {
-  parallel::Layout layout{};
+  Variant variant{};
   Dtype dtype = Dtype::kF64;
   const RecordedRouting* replay = nullptr;  // null: route freely
   Fault fault = Fault::kNone;
 };
 
-// Ranks are threads of this process. The result is the whole model's, each segment from the first rank that holds it.
-// verify_case.micro_batches is a multiple of layout.data.
+// The result is the whole model's, each segment from the first rank that holds it. Ranks are threads of this process.
+// verify_case.micro_batches is a multiple of the layout's data ranks, and its layers are enough for the stages.
 CaseResult run_case(const VerifyCase& verify_case, const RunCase& run);
+// The same on the ranks of `world`, as many as the layout has; every one gets the result. Collective.
+CaseResult run_case_on(parallel::Communicator& world, const VerifyCase& verify_case, const RunCase& run);
 
 }  // namespace cadre::launch

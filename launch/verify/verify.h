@@ -1,41 +1,29 @@
 #pragma once
 // The gradient proof: every layout's losses and gradients against one rank in FP64.
 
-#include <string>
 #include <vector>
 
-#include "launch/verify/compare.h"
+#include "launch/verify/proof.h"
 
 namespace cadre::launch {
 
 struct VerifyOptions {
-  std::vector<parallel::Layout> layouts;
+  std::vector<Variant> variants;
   std::vector<Dtype> dtypes = {Dtype::kF64, Dtype::kF32};
   bool shrink = false;
   Fault fault = Fault::kNone;
   bool print = true;
-};
-
-struct LayoutVerdict {
-  parallel::Layout layout;
-  Dtype dtype = Dtype::kF64;
-  Comparison comparison;
-  std::string axis;  // that makes the difference, when it fails: "data", "expert"; empty when it passes
-  bool passes = false;
+  parallel::Communicator* world = nullptr;  // several ranks: of mpirun; otherwise ranks are threads
 };
 
 struct VerifyReport {
-  double directional_error = 0;  // of the reference itself
+  double directional_error = 0;  // the largest of the references'
   Flips near_ties;               // choices that FP32 would have made otherwise than FP64
-  std::vector<LayoutVerdict> verdicts;
+  std::vector<Verdict> verdicts;
   bool passes() const;
 };
 
-// Largest errors that pass. FP32's tolerance holds for models of a few layers; rounding grows with depth.
-constexpr double kFp64Tolerance = 1e-12, kFp32Tolerance = 1e-5, kDirectionalTolerance = 1e-8;
-// Of the global norm: the least denominator in FP32.
-constexpr double kFp32Floor = 1e-4;
-
+// Variants that can share a reference (micro-batches, layers) do. Collective over the world.
 VerifyReport verify(const Settings& settings, const VerifyOptions& options);
 
 }  // namespace cadre::launch

@@ -9,7 +9,7 @@ namespace {
 
 constexpr int64_t kVocabulary = 256;
 
-void shrink_network(model::NetworkSettings& network) {
+void shrink_network(model::NetworkSettings& network, int64_t stages) {
   model::ModelSettings& model = network.model;
   constexpr int64_t kHeadSize = 6, kFfn = 12, kExpertFfn = 8, kSmallVocabulary = 61;
   const int64_t group = std::max<int64_t>(1, model.num_heads / model.kv_heads());
@@ -19,14 +19,14 @@ void shrink_network(model::NetworkSettings& network) {
   model.hidden_size = 24;
   model.ffn_hidden_size = kFfn;
   model.vocab_size = kSmallVocabulary;
-  model.num_layers = std::min(model.num_layers, network.moe.dense_layers + 2);
+  model.num_layers = std::max(stages, std::min(model.num_layers, network.moe.dense_layers + 2));
   model.init_std = 0.2;  // far enough from uniform that routing and gradients differ between tokens
   if (network.moe.num_experts > 0) network.moe.ffn_hidden_size = kExpertFfn;
 }
 
 }  // namespace
 
-VerifyCase make_verify_case(const Settings& settings, int64_t micro_batches, bool shrink) {
+VerifyCase make_verify_case(const Settings& settings, int64_t micro_batches, bool shrink, int64_t stages) {
   VerifyCase result;
   result.network = settings.network();
   if (result.network.model.vocab_size.is_auto()) result.network.model.vocab_size = kVocabulary;
@@ -37,7 +37,7 @@ VerifyCase make_verify_case(const Settings& settings, int64_t micro_batches, boo
   result.max_dispatch_tokens = settings.parallel.max_dispatch_tokens.value_or(0);
   result.seed = settings.run.seed;
   if (shrink) {
-    shrink_network(result.network);
+    shrink_network(result.network, stages);
     result.seq_length = std::min<int64_t>(result.seq_length, 12);
     result.micro_batch_size = std::min<int64_t>(result.micro_batch_size, 2);
   }

@@ -21,9 +21,10 @@ struct VerifyCase {
 };
 
 // The config's model, on `micro_batches` micro-batches. `shrink`: the same structure (layers that differ, heads,
-// experts, router, losses, recompute), with small sizes, so that many layouts take seconds. A vocabulary that the
+// experts, router, losses, recompute), with small sizes, so that many layouts take seconds, but as many layers as there
+// are stages. A vocabulary that the
 // tokenizer would decide is 256.
-VerifyCase make_verify_case(const Settings& settings, int64_t micro_batches, bool shrink);
+VerifyCase make_verify_case(const Settings& settings, int64_t micro_batches, bool shrink, int64_t stages = 1);
 
 // Micro-batch `index` of the global batch; a pure function of seed and index. Documents end now and then.
 data::Batch verify_batch(const VerifyCase& verify_case, int64_t index);

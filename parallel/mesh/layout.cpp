@@ -97,6 +97,7 @@ const char* name_of(Axis axis) {
     case Axis::kPipeline: return "pipeline";
     case Axis::kExpert: return "expert";
     case Axis::kExpertData: return "expert_data";
+    case Axis::kEmbedding: return "embedding";
   }
   return "?";
 }
@@ -110,6 +111,7 @@ int rank_at(const Layout& layout, int stage, int data) { return stage * layout.d
 
 std::vector<int> group_of(const Layout& layout, Axis axis, int rank) {
   const Coordinates mine = coordinates_of(layout, rank);
+  const auto at_an_end = [&](const Coordinates& c) { return c.stage == 0 || c.stage + 1 == layout.pipeline; };
   std::vector<int> group;
   for (int other = 0; other < layout.ranks(); ++other) {
     const Coordinates c = coordinates_of(layout, other);
@@ -117,7 +119,8 @@ std::vector<int> group_of(const Layout& layout, Axis axis, int rank) {
     const bool inside = axis == Axis::kWorld || (axis == Axis::kData && same_stage) ||
                         (axis == Axis::kPipeline && c.data == mine.data) ||
                         (axis == Axis::kExpert && same_stage && c.expert_data == mine.expert_data) ||
-                        (axis == Axis::kExpertData && same_stage && c.expert == mine.expert);
+                        (axis == Axis::kExpertData && same_stage && c.expert == mine.expert) ||
+                        (axis == Axis::kEmbedding && (other == rank || (at_an_end(c) && at_an_end(mine))));
     if (inside) group.push_back(other);
   }
   return group;

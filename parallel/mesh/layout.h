@@ -37,7 +37,8 @@ LayoutRequest parse_layout(const std::string& text);
 // All layouts of a number of ranks, fewest stages first, then the smallest expert groups.
 std::vector<Layout> all_layouts(int ranks);
 
-enum class Axis { kWorld, kData, kPipeline, kExpert, kExpertData };
+// kEmbedding: the ranks of the first and of the last stage, which share an embedding that is also the output layer.
+enum class Axis { kWorld, kData, kPipeline, kExpert, kExpertData, kEmbedding };
 const char* name_of(Axis axis);
 
 struct Coordinates {
@@ -49,7 +50,8 @@ struct Coordinates {
 };
 Coordinates coordinates_of(const Layout& layout, int rank);
 int rank_at(const Layout& layout, int stage, int data);
-// The ranks that differ from `rank` along this axis only, itself included, ascending.
+// The ranks that differ from `rank` along this axis only, itself included, ascending. A rank between the first and the
+// last stage is its embedding group's only member.
 std::vector<int> group_of(const Layout& layout, Axis axis, int rank);
 
 }  // namespace cadre::parallel

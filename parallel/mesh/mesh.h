@@ -25,7 +25,7 @@ class Mesh {
   Communicator& along(Axis axis) const;
 
  private:
-  static constexpr Axis kAxes[] = {Axis::kData, Axis::kPipeline, Axis::kExpert, Axis::kExpertData};
+  static constexpr Axis kAxes[] = {Axis::kData, Axis::kPipeline, Axis::kExpert, Axis::kExpertData, Axis::kEmbedding};
 
   Communicator& world_;
   Layout layout_;

@@ -50,4 +50,16 @@ Schedule make_schedule(const ScheduleShape& shape) {
   return with_messages({shape, compute_actions(shape)});
 }
 
+Schedule forward_only(ScheduleShape shape) {
+  shape.kind = shape.chunks > 1 ? ScheduleKind::kInterleaved : ScheduleKind::kGPipe;
+  Schedule schedule = make_schedule(shape);
+  for (std::vector<Action>& actions : schedule.ranks) {
+    std::erase_if(actions, [](const Action& action) {
+      using enum ActionKind;
+      return action.kind != kForward && action.kind != kSendActivation && action.kind != kReceiveActivation;
+    });
+  }
+  return schedule;
+}
+
 }  // namespace cadre::parallel

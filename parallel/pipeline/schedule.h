@@ -61,4 +61,7 @@ struct Schedule {
 // chunks.
 Schedule make_schedule(const ScheduleShape& shape);
 
+// Its forwards alone, with their messages: how a pipeline evaluates.
+Schedule forward_only(ScheduleShape shape);
+
 }  // namespace cadre::parallel

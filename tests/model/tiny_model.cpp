@@ -133,7 +133,10 @@ StepResult TinyModel::step(const RoutingTrace* replay, const std::vector<Tensor>
   const size_t before = allocator.stats().in_use;
   allocator.reset_peak();
   Tape tape(context, backward);
-  ForwardInputs inputs{.options = training_options(), .replay = replay, .fractions = fractions};
+  ForwardInputs inputs;
+  inputs.options = training_options();
+  inputs.replay = replay;
+  inputs.fractions = fractions;
   std::vector<Tape::Seed> seeds = seeds_of(tape, transformer->forward(tape, batch, inputs), result);
   if (backward) {
     tape.backward(std::move(seeds), part);

@@ -77,7 +77,8 @@ class EvaluateTest : public ::testing::Test {
     std::vector<Evaluation> results;
     parallel::ThreadWorld(ranks).run([&](parallel::Communicator& communicator) {
       Rank rank(dtype);
-      const Evaluation result = evaluate(rank.context, rank.state.model(), held_out, {batch_size, 500}, communicator);
+      const parallel::Mesh mesh(communicator, {.data = ranks});
+      const Evaluation result = evaluate(rank.context, rank.state.model(), held_out, {batch_size, 500}, mesh);
       const std::lock_guard lock(mutex);
       results.push_back(result);
     });
@@ -132,23 +133,21 @@ TEST_F(EvaluateTest, DoesNotDependOnRanksOrBatches) {
 }
 
 TEST_F(EvaluateTest, NoTokenIsDropped) {
-  const auto self = parallel::make_self_communicator();
   const data::HeldOut all = held_out();
   model::NetworkSettings tight = small_network();
   tight.moe.capacity_factor = 0.25;
   Rank dropless(Dtype::kF32), capped(Dtype::kF32, tight);
-  EXPECT_EQ(evaluate(capped.context, capped.state.model(), all, {8, 0}, *self).loss,
-            evaluate(dropless.context, dropless.state.model(), all, {8, 0}, *self).loss);
+  EXPECT_EQ(evaluate(capped.context, capped.state.model(), all, {8, 0}, capped.mesh).loss,
+            evaluate(dropless.context, dropless.state.model(), all, {8, 0}, dropless.mesh).loss);
 }
 
 // Steps with and without an evaluation between them: the same loss, gradients, weights and fractions, bit for bit.
 TEST_F(EvaluateTest, LeavesTheTrainingAlone) {
-  const auto self = parallel::make_self_communicator();
   const data::HeldOut all = held_out();
   Rank plain(Dtype::kF32, small_network(), 2), validated(Dtype::kF32, small_network(), 2);
   TrainerOptions options;
   options.total_steps = 10;
-  options.global_target_tokens = 4 * kLength;
+  options.step.global_target_tokens = 4 * kLength;
   Trainer plain_trainer(plain.context, plain.state, plain.mesh, options);
   Trainer validated_trainer(validated.context, validated.state, validated.mesh, options);
   for (int64_t step = 0; step < 4; ++step) {
@@ -162,7 +161,7 @@ TEST_F(EvaluateTest, LeavesTheTrainingAlone) {
     EXPECT_EQ(one.metrics.experts[1].tokens, other.metrics.experts[1].tokens);
     const Tensor gradients = validated.state.store().gradients();
     const std::string before(static_cast<const char*>(gradients.raw()), gradients.bytes());
-    evaluate(validated.context, validated.state.model(), all, {4, 0}, *self);
+    evaluate(validated.context, validated.state.model(), all, {4, 0}, validated.mesh);
     EXPECT_EQ(std::memcmp(before.data(), gradients.raw(), gradients.bytes()), 0);
   }
   const Tensor &one = plain.state.store().values(), &other = validated.state.store().values();

@@ -5,6 +5,7 @@
 #include <cstdlib>
 
 #include "core/config/config.h"
+#include "core/error.h"
 #include "core/rng.h"
 #include "launch/verify/differences.h"
 
@@ -31,52 +32,53 @@ Settings small_settings() {
   return s;
 }
 
-VerifyReport run(const Settings& settings, std::vector<parallel::Layout> layouts, Fault fault = Fault::kNone,
+VerifyReport run(const Settings& settings, std::vector<Variant> variants, Fault fault = Fault::kNone,
                  std::vector<Dtype> dtypes = {Dtype::kF64, Dtype::kF32}) {
-  return verify(settings, {std::move(layouts), std::move(dtypes), false, fault, false});
+  return verify(settings, {std::move(variants), std::move(dtypes), false, fault, false});
 }
 
-std::string explain(const LayoutVerdict& v) {
-  return v.layout.to_string() + " " + std::string(name_of(v.dtype)) + " loss " + std::to_string(v.comparison.loss) +
+std::string explain(const Verdict& v) {
+  return v.variant.to_string() + " " + std::string(name_of(v.dtype)) + " loss " + std::to_string(v.comparison.loss) +
          " gradient " + std::to_string(v.comparison.gradient) + " of " + v.comparison.worst;
 }
 
 TEST(Verify, EveryLayoutOfUpToSixRanksPasses) {
-  std::vector<parallel::Layout> layouts;
-  for (int ranks = 1; ranks <= 6; ++ranks) {
-    for (const parallel::Layout& layout : parallel::all_layouts(ranks)) {
-      if (layout.pipeline == 1 && layout.expert <= 5) layouts.push_back(layout);
-    }
-  }
-  const VerifyReport report = run(small_settings(), layouts);
+  Settings settings = small_settings();
+  settings.model.num_layers = 4;
+  const std::vector<Variant> variants = all_variants(1, 6, settings.moe.num_experts, settings.model.num_layers, false);
+  const VerifyReport report = run(settings, variants);
   EXPECT_LE(report.directional_error, kDirectionalTolerance);
-  EXPECT_EQ(report.verdicts.size(), 2 * layouts.size());
-  for (const LayoutVerdict& verdict : report.verdicts) EXPECT_TRUE(verdict.passes) << explain(verdict);
+  EXPECT_EQ(report.verdicts.size(), 2 * variants.size());
+  for (const Verdict& verdict : report.verdicts) EXPECT_TRUE(verdict.passes) << explain(verdict);
   EXPECT_TRUE(report.passes());
 }
 
 // What each fault breaks first, and along which axis.
 struct Expected {
   Fault fault;
-  parallel::Layout layout;
+  Variant variant;
   const char* segment;
   const char* axis;
 };
 
 TEST(Verify, FindsEveryFaultByFarMoreThanTheTolerance) {
   const Expected cases[] = {
-      {Fault::kSkippedReduction, {2, 1, 1}, "embedding.weight", "data"},
-      {Fault::kSkippedReduction, {4, 1, 2}, "embedding.weight", "data"},
-      {Fault::kSkippedExperts, {4, 1, 2}, "layers.0.moe.experts.0.w1", "data"},
-      {Fault::kDoubledReduction, {3, 1, 1}, "", "data"},
-      {Fault::kUnsynchronisedRouter, {2, 1, 2}, "layers.1.moe.router.weight", "data"},
-      {Fault::kDroppedRouterLoss, {4, 1, 4}, "", "data"},
+      {Fault::kSkippedReduction, {{2, 1, 1}}, "embedding.weight", "data"},
+      {Fault::kSkippedReduction, {{4, 1, 2}}, "embedding.weight", "data"},
+      {Fault::kSkippedExperts, {{4, 1, 2}}, "layers.0.moe.experts.0.w1", "data"},
+      {Fault::kDoubledReduction, {{3, 1, 1}}, "", "data"},
+      {Fault::kUnsynchronisedRouter, {{2, 1, 2}}, "layers.1.moe.router.weight", "data"},
+      {Fault::kDroppedRouterLoss, {{4, 1, 4}}, "", "data"},
+      {Fault::kDroppedStageLoss, {{1, 2, 1}}, "", "pipeline"},
+      {Fault::kDroppedStageLoss, {{2, 2, 2}}, "", "pipeline"},
+      {Fault::kUnsummedEmbedding, {{1, 2, 1}}, "embedding.weight", "pipeline"},
+      {Fault::kUnsummedEmbedding, {{2, 2, 1}}, "embedding.weight", "pipeline"},
   };
   for (const Expected& expected : cases) {
-    const VerifyReport report = run(small_settings(), {expected.layout}, expected.fault);
+    const VerifyReport report = run(small_settings(), {expected.variant}, expected.fault);
     EXPECT_FALSE(report.passes());
     EXPECT_LE(report.directional_error, kDirectionalTolerance) << "the reference has no fault";
-    for (const LayoutVerdict& verdict : report.verdicts) {
+    for (const Verdict& verdict : report.verdicts) {
       const double tolerance = verdict.dtype == Dtype::kF64 ? kFp64Tolerance : kFp32Tolerance;
       EXPECT_FALSE(verdict.passes);
       EXPECT_GE(std::max(verdict.comparison.gradient, verdict.comparison.loss), 10 * tolerance) << explain(verdict);
@@ -89,8 +91,8 @@ TEST(Verify, FindsEveryFaultByFarMoreThanTheTolerance) {
 }
 
 TEST(Verify, AFaultThatALayoutCannotHaveIsNotFound) {
-  EXPECT_TRUE(run(small_settings(), {{1, 1, 1}}, Fault::kSkippedReduction).passes());
-  EXPECT_TRUE(run(small_settings(), {{2, 1, 2}}, Fault::kSkippedExperts).passes()) << "no expert has a replica";
+  EXPECT_TRUE(run(small_settings(), {{{1, 1, 1}}}, Fault::kSkippedReduction).passes());
+  EXPECT_TRUE(run(small_settings(), {{{2, 1, 2}}}, Fault::kSkippedExperts).passes()) << "no expert has a replica";
 }
 
 TEST(Verify, FiniteDifferencesTellAWrongReference) {
@@ -113,6 +115,17 @@ TEST(Verify, ComparisonNamesTheSegmentAndItsError) {
   EXPECT_NEAR(comparison.gradient, 0.01 / 1.01, 1e-6);
 }
 
+TEST(Verify, AVariantIsReadAsItIsWritten) {
+  for (const Variant& variant : all_variants(1, 8, 8, 16, true)) {
+    EXPECT_EQ(parse_variant(variant.to_string()), variant) << variant.to_string();
+  }
+  EXPECT_EQ(parse_variant("pp=2,schedule=interleaved").stages(), 4);
+  for (const char* wrong : {"pp=2,schedule=fast", "pp=2,stages_per_rank=2",
+                            "pp=2,schedule=interleaved,stages_per_rank=0", "dp=3,ep=2", "depth=2"}) {
+    EXPECT_THROW(parse_variant(wrong), ConfigError) << wrong;
+  }
+}
+
 TEST(Verify, ShrinkingKeepsTheStructure) {
   Settings settings = small_settings();
   settings.model.num_layers = 12;
@@ -127,6 +140,7 @@ TEST(Verify, ShrinkingKeepsTheStructure) {
   EXPECT_EQ(small.network.moe.num_experts, 7);
   EXPECT_LE(small.network.model.hidden_size, 32);
   EXPECT_EQ(small.micro_batches, 3);
+  EXPECT_EQ(make_verify_case(settings, 3, true, 8).network.model.num_layers, 8);
 }
 
 template <class T>
@@ -140,7 +154,7 @@ Settings random_settings(Rng& rng) {
   s.data.seq_length = static_cast<int>(1 + rng.below(11));
   s.data.reset_at_documents = pick(rng, {true, false});
   s.batch.micro_batch_size = static_cast<int64_t>(1 + rng.below(3));
-  s.model.num_layers = static_cast<int64_t>(1 + rng.below(3));
+  s.model.num_layers = static_cast<int64_t>(1 + rng.below(5));
   s.model.num_heads = pick<int64_t>(rng, {2, 4});
   s.model.num_kv_heads = pick<int64_t>(rng, {1, 2});
   s.model.qk_norm = pick(rng, {true, false});
@@ -161,12 +175,10 @@ Settings random_settings(Rng& rng) {
   return s;
 }
 
-parallel::Layout random_layout(Rng& rng, int64_t experts) {
-  while (true) {
-    const std::vector<parallel::Layout> layouts = parallel::all_layouts(static_cast<int>(1 + rng.below(8)));
-    const parallel::Layout layout = layouts[rng.below(layouts.size())];
-    if (layout.pipeline == 1 && layout.expert <= experts) return layout;
-  }
+Variant random_variant(Rng& rng, const Settings& settings) {
+  const int ranks = static_cast<int>(1 + rng.below(8));
+  const auto variants = all_variants(ranks, ranks, settings.moe.num_experts, settings.model.num_layers, true);
+  return variants[rng.below(variants.size())];
 }
 
 // CADRE_TEST_DRAWS draws more.
@@ -176,8 +188,8 @@ TEST(Verify, RandomModelsOnRandomLayoutsEqualOneRank) {
   for (int draw = 0; draw < draws; ++draw) {
     Rng rng(1, RngPurpose::kTest, static_cast<uint64_t>(draw));
     const Settings settings = random_settings(rng);
-    const parallel::Layout layout = random_layout(rng, settings.moe.num_experts);
-    const VerifyReport report = run(settings, {layout}, Fault::kNone, {Dtype::kF64});
+    const Variant variant = random_variant(rng, settings);
+    const VerifyReport report = run(settings, {variant}, Fault::kNone, {Dtype::kF64});
     EXPECT_LE(report.directional_error, kDirectionalTolerance) << "draw " << draw << "\n"
                                                                << config::print_resolved(settings);
     EXPECT_TRUE(report.verdicts[0].passes) << "draw " << draw << ": " << explain(report.verdicts[0]);
