@@ -34,6 +34,10 @@ nlohmann::json bench_layer(Session& session, const BenchOptions& options);
 // AdamW and the gradient norm against a copy, in bytes a second, out of cache.
 nlohmann::json bench_optimizer(Session& session, const BenchOptions& options);
 
+// Pipelines of two ranks, one thread each, with every schedule: what a step takes, its bubble, and what the schedule
+// predicts for actions that take what they took; deeper pipelines in virtual time.
+nlohmann::json bench_pipeline(Session& session, const BenchOptions& options);
+
 // Text to token files: bytes and SentencePiece, on one core.
 nlohmann::json bench_prepare(Session& session, const BenchOptions& options);
 

@@ -1,5 +1,6 @@
 #include "launch/bench/peer_case.h"
 
+#include "launch/bench/random_batch.h"
 #include "parallel/comm/self.h"
 
 namespace cadre::launch {
@@ -41,22 +42,11 @@ double PeerCase::tokens() const { return trainer_options(settings_).step.global_
 double PeerCase::flops() { return state_.model().training_flops_per_token(settings_.data.seq_length) * tokens(); }
 
 double PeerCase::step() {
-  return trainer_.step([this] { return random_batch(); }, {}).metrics.seconds;
-}
-
-data::Batch PeerCase::random_batch() {
-  data::Batch batch;
-  batch.samples = static_cast<int>(settings_.batch.micro_batch_size);
-  batch.seq_length = settings_.data.seq_length;
-  const size_t count = static_cast<size_t>(tokens());
-  const uint64_t vocabulary = static_cast<uint64_t>(*settings_.model.vocab_size.value);
-  for (size_t i = 0; i < count; ++i) {
-    batch.tokens.push_back(static_cast<int32_t>(rng_.below(vocabulary)));
-    batch.targets.push_back(static_cast<int32_t>(rng_.below(vocabulary)));
-  }
-  batch.segment_start.assign(count, 0);
-  batch.target_tokens = static_cast<int64_t>(count);
-  return batch;
+  const auto next = [this] {
+    return random_batch(rng_, settings_.batch.micro_batch_size, settings_.data.seq_length,
+                        *settings_.model.vocab_size.value);
+  };
+  return trainer_.step(next, {}).metrics.seconds;
 }
 
 }  // namespace cadre::launch

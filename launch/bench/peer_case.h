@@ -24,8 +24,6 @@ class PeerCase {
   double flops();         // of a step's matrix products
 
  private:
-  data::Batch random_batch();
-
   Settings settings_ = peer_settings();
   std::unique_ptr<parallel::Communicator> self_;
   parallel::Mesh mesh_;

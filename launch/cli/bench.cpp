@@ -21,6 +21,7 @@ constexpr Benchmark kBenchmarks[] = {
     {"gemm", bench_gemm},
     {"layer", bench_layer},
     {"optimizer", bench_optimizer},
+    {"pipeline", bench_pipeline},
     {"prepare", bench_prepare},
     {"checkpoint", bench_checkpoint},
 };
