@@ -2,35 +2,15 @@
 
 #include <gtest/gtest.h>
 
-#include <cstdlib>
-
 #include "core/config/config.h"
 #include "core/error.h"
-#include "core/rng.h"
 #include "launch/verify/differences.h"
+#include "tests/launch/verify/random_case.h"
 
 namespace cadre::launch {
 namespace {
 
-Settings small_settings() {
-  Settings s;
-  s.run.seed = 5;
-  s.data.seq_length = 9;
-  s.data.reset_at_documents = true;
-  s.batch = {4, 2};
-  s.model.hidden_size = 16;
-  s.model.num_layers = 2;
-  s.model.num_heads = 2;
-  s.model.ffn_hidden_size = 12;
-  s.model.vocab_size = 31;
-  s.model.qk_norm = true;
-  s.model.init_std = 0.25;
-  s.moe.num_experts = 5;
-  s.moe.top_k = 2;
-  s.moe.ffn_hidden_size = 8;
-  s.moe.shared_experts = 1;
-  return s;
-}
+using namespace testing;
 
 VerifyReport run(const Settings& settings, std::vector<Variant> variants, Fault fault = Fault::kNone,
                  std::vector<Dtype> dtypes = {Dtype::kF64, Dtype::kF32}) {
@@ -143,49 +123,10 @@ TEST(Verify, ShrinkingKeepsTheStructure) {
   EXPECT_EQ(make_verify_case(settings, 3, true, 8).network.model.num_layers, 8);
 }
 
-template <class T>
-T pick(Rng& rng, std::initializer_list<T> values) {
-  return values.begin()[rng.below(values.size())];
-}
-
-Settings random_settings(Rng& rng) {
-  Settings s = small_settings();
-  s.run.seed = rng.bits();
-  s.data.seq_length = static_cast<int>(1 + rng.below(11));
-  s.data.reset_at_documents = pick(rng, {true, false});
-  s.batch.micro_batch_size = static_cast<int64_t>(1 + rng.below(3));
-  s.model.num_layers = static_cast<int64_t>(1 + rng.below(5));
-  s.model.num_heads = pick<int64_t>(rng, {2, 4});
-  s.model.num_kv_heads = pick<int64_t>(rng, {1, 2});
-  s.model.qk_norm = pick(rng, {true, false});
-  s.model.tie_embeddings = pick(rng, {true, false});
-  s.model.activation = pick(rng, {kernels::Activation::kSwiGlu, kernels::Activation::kGelu});
-  s.moe.num_experts = static_cast<int64_t>(2 + rng.below(6));
-  s.moe.top_k = static_cast<int64_t>(1 + rng.below(std::min<uint64_t>(3, static_cast<uint64_t>(s.moe.num_experts))));
-  s.moe.shared_experts = static_cast<int64_t>(rng.below(3));
-  s.moe.dense_layers = static_cast<int64_t>(rng.below(static_cast<uint64_t>(s.model.num_layers)));
-  s.moe.router.renormalise = pick(rng, {true, false});
-  if (rng.below(3) == 0) s.moe.capacity_factor = 0.5 + rng.uniform();
-  s.moe.drop_policy = pick(rng, {kernels::DropPolicy::kByScore, kernels::DropPolicy::kByPosition});
-  s.moe.balance.scope =
-      pick(rng, {model::BalanceScope::kSequence, model::BalanceScope::kMicroBatch, model::BalanceScope::kGlobalBatch});
-  if (rng.below(3) == 0) s.parallel.max_dispatch_tokens = static_cast<int64_t>(1 + rng.below(20));
-  s.recompute.mode =
-      pick(rng, {model::RecomputeMode::kNone, model::RecomputeMode::kSelective, model::RecomputeMode::kFull});
-  return s;
-}
-
-Variant random_variant(Rng& rng, const Settings& settings) {
-  const int ranks = static_cast<int>(1 + rng.below(8));
-  const auto variants = all_variants(ranks, ranks, settings.moe.num_experts, settings.model.num_layers, true);
-  return variants[rng.below(variants.size())];
-}
-
 // CADRE_TEST_DRAWS draws more.
 TEST(Verify, RandomModelsOnRandomLayoutsEqualOneRank) {
-  const char* wanted = std::getenv("CADRE_TEST_DRAWS");
-  const int draws = wanted != nullptr ? std::atoi(wanted) : 30;
-  for (int draw = 0; draw < draws; ++draw) {
+  const int count = draws(30);
+  for (int draw = 0; draw < count; ++draw) {
     Rng rng(1, RngPurpose::kTest, static_cast<uint64_t>(draw));
     const Settings settings = random_settings(rng);
     const Variant variant = random_variant(rng, settings);
