@@ -11,6 +11,10 @@ void Schema<launch::RunSettings>::fields(Fields<launch::RunSettings>& f) {
   f.add("seed", &S::seed, "Of initial weights and of the order of samples");
   f.add("steps", &S::steps, "Optimizer steps of the whole run").min(1);
   f.add("stop_after", &S::stop_after, "Save and end after this step, to be resumed; null: run to the end").min(1);
+  f.add("time_limit_seconds", &S::time_limit_seconds,
+        "Save and end, with exit code 143, when another step would end later than this after the start, judged by the "
+        "longest; leave time for the save; null: no limit")
+      .min(1);
 }
 
 void Schema<launch::DeviceSettings>::fields(Fields<launch::DeviceSettings>& f) {

@@ -15,6 +15,7 @@ struct RunSettings {
   uint64_t seed = 1;
   int64_t steps = 1000;
   std::optional<int64_t> stop_after;
+  std::optional<int64_t> time_limit_seconds;
 };
 
 enum class DeviceKind { kAuto, kCpu };

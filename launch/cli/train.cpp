@@ -22,7 +22,7 @@ int command_train(const TrainArguments& arguments) {
         if (timeout) session.set_timeout(std::chrono::seconds(*timeout));
       });
       const RunEnd end = train_run(session, request);
-      return static_cast<int>(end == RunEnd::kSignal ? ExitCode::kStopped : ExitCode::kOk);
+      return static_cast<int>(end == RunEnd::kStopped ? ExitCode::kStopped : ExitCode::kOk);
     });
   } catch (const ReportedError& error) {
     return static_cast<int>(error.code());  // with the session intact, so that it ends MPI in order

@@ -16,6 +16,7 @@
 #include "launch/signals.h"
 #include "launch/trainer/resolve.h"
 #include "launch/trainer/stored_config.h"
+#include "launch/trainer/time_limit.h"
 #include "launch/trainer/trainer.h"
 #include "parallel/comm/agreement.h"
 
@@ -48,6 +49,7 @@ class Run {
   void start_observers();
 
   Session& session_;
+  TimeLimit time_limit_;
   ResolvedRun run_;
   parallel::Mesh mesh_;
   ModelShard shard_;
@@ -69,6 +71,7 @@ ShardOptions shard_options_of(const ParallelSettings& parallel) {
 
 Run::Run(Session& session, const RunRequest& request)
     : session_(session),
+      time_limit_(request.settings.run.time_limit_seconds),
       run_(resolve_run(session, request.settings)),
       mesh_(session.world(), run_.layout),
       shard_(mesh_, run_.settings.network(), shard_options_of(run_.settings.parallel)),
@@ -167,6 +170,7 @@ CheckpointHeader Run::header() {
   Settings saved = run_.settings;
   saved.run.directory = RunSettings{}.directory;
   saved.run.stop_after.reset();
+  saved.run.time_limit_seconds.reset();
   header.state["config"] = config::print_resolved(saved);
   header.state["samples"] = state_.step * run_.settings.batch.global_batch_size;
   return header;
@@ -262,7 +266,9 @@ RunEnd Run::loop() {
   RunEnd end = s.run.steps <= last_step ? RunEnd::kFinished : RunEnd::kStopAfter;
   data::Loader loader(run_.sampler, run_.plan, state_.step, s.data.prefetch);
   while (state_.step < last_step) {
-    StepOutcome outcome = trainer.step([&] { return loader.next(); }, {stop_requested(), writer_.locally_done()});
+    time_limit_.step_begins();
+    const bool stop = stop_requested() || time_limit_.last_step();
+    StepOutcome outcome = trainer.step([&] { return loader.next(); }, {stop, writer_.locally_done()});
     validate(outcome);
     for (const auto& observer : observers_) observer->on_step(outcome.metrics);
     const bool due = s.checkpoint.every > 0 && state_.step % s.checkpoint.every == 0 && state_.step < last_step;
@@ -275,7 +281,9 @@ RunEnd Run::loop() {
     }
     if (due) tolerate([&] { begin_save(); });
     if (outcome.votes.stop && state_.step < last_step) {
-      end = RunEnd::kSignal;
+      end = RunEnd::kStopped;
+      session_.logger().info(time_limit_.last_step() ? "run.time_limit_seconds is nearly over: saving, to be resumed"
+                                                     : "asked to stop: saving, to be resumed");
       break;
     }
   }

@@ -12,7 +12,11 @@
 
 namespace cadre::launch {
 
-enum class RunEnd { kFinished, kStopAfter, kSignal };
+enum class RunEnd {
+  kFinished,
+  kStopAfter,
+  kStopped,  // by a signal, or run.time_limit_seconds
+};
 
 struct RunRequest {
   Settings settings;
