@@ -1,6 +1,6 @@
 #pragma once
-// Memory that the ranks of one node share (POSIX shared memory). Its name is removed as soon as all have opened it, so
-// a killed job leaves nothing behind.
+// Memory that the ranks of one node share. It has no name: the others open it through the process that made it, so
+// that a job killed at any moment leaves nothing behind, and a small /dev/shm does not matter.
 
 #include <cstddef>
 #include <memory>
@@ -11,9 +11,10 @@ namespace cadre::parallel {
 
 class SharedSegment {
  public:
-  // Collective over `communicator`, whose ranks are on one node. Zeroed memory, really reserved, so that a full
-  // /dev/shm is found here; then, if `or_file`, a file in the folder of temporary files stands for it (slower to set
-  // up, the same to use while it is in memory). Null on every rank when any rank could not get it.
+  // Collective over `communicator`, whose ranks are on one node. Zeroed memory, really reserved. Where the ranks may
+  // not look into each other's /proc, and if `or_file`, a file in the folder of temporary files stands for it (slower
+  // to set up, the same to use while it is in memory); its name is removed as soon as all have opened it. Null on every
+  // rank when any rank could not get it.
   static std::unique_ptr<SharedSegment> create(Communicator& communicator, size_t bytes, bool or_file = false);
   ~SharedSegment();
   SharedSegment(const SharedSegment&) = delete;
