@@ -62,7 +62,7 @@ parallel::Launcher detect_launcher() {
 }
 
 Session::Session()
-    : mpi_(detect_launcher(), default_timeout()),
+    : mpi_(detect_launcher(), {.deadline = default_timeout()}),
       world_(mpi_.world()),
       failures_(
           mpi_.world({.name = "failures", .deadline = kFailureDeadline, .published = false, .shared_memory = false})),

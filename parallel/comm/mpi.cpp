@@ -4,6 +4,7 @@
 #include <cstring>
 #include <exception>
 #include <numeric>
+#include <random>
 #include <thread>
 #include <utility>
 
@@ -24,11 +25,20 @@ GroupPtr world_group(const MpiGroup& mpi, const std::string& name, uint64_t key)
   return group;
 }
 
+// Unlikely to be another job's, on any node.
+uint64_t fresh_number() {
+  std::random_device device;
+  return (uint64_t{device()} << 32) | device();
+}
+
 }  // namespace
 
-MpiSession::MpiSession(Launcher launcher, std::chrono::milliseconds deadline)
-    : launcher_(launcher), exceptions_(std::uncaught_exceptions()), engine_(std::make_shared<Engine>()) {
-  engine_->set_deadline(deadline);
+MpiSession::MpiSession(Launcher launcher, const SessionOptions& options)
+    : launcher_(launcher),
+      ranks_per_node_(options.ranks_per_node),
+      exceptions_(std::uncaught_exceptions()),
+      engine_(std::make_shared<Engine>()) {
+  engine_->set_deadline(options.deadline);
   if (launcher_ != Launcher::kMpirun) return;
   initialize_mpi();
   start_watchdog();
@@ -68,10 +78,11 @@ void MpiSession::start_watchdog() {
   std::shared_ptr<MpiGroup> mpi = guard(engine_, MpiGroup::duplicate_world());
   const GroupPtr group = world_group(*mpi, "world", ++worlds_);
   if (group->members.size() == 1) return;
-  const int node = mpi->first_rank_of_node();
+  const int node = first_rank_of_node(*mpi, ranks_per_node_);
   everyone_ = make_mpi_communicator(std::move(mpi), group, engine_, {});
   const auto neighbours = everyone_->split(node, 0, "node");
   Board board;
+  board.job = std::stoull(everyone_->gather_text(std::to_string(fresh_number()), {"job"})[0]);
   board.ranks = neighbours->group().members;
   board.own = static_cast<size_t>(neighbours->rank());
   const size_t bytes = Board::bytes_for(board.ranks.size());
@@ -96,8 +107,9 @@ std::unique_ptr<Communicator> MpiSession::world(const MpiOptions& options) {
     mpi = guard(engine_, MpiGroup::duplicate_world());
   }
   const GroupPtr group = world_group(*mpi, options.name, ++worlds_);
-  return make_mpi_communicator(std::move(mpi), group, engine_,
-                               {options.deadline, options.published, options.shared_memory ? options.shared_bytes : 0});
+  return make_mpi_communicator(
+      std::move(mpi), group, engine_,
+      {options.deadline, options.published, options.shared_memory ? options.shared_bytes : 0, ranks_per_node_});
 }
 
 void MpiSession::set_deadline(std::chrono::milliseconds deadline) {

@@ -36,13 +36,19 @@ struct MpiOptions {
   size_t shared_bytes = size_t{32} << 20;
 };
 
+struct SessionOptions {
+  // As MpiSession::set_deadline().
+  std::chrono::milliseconds deadline = std::chrono::minutes(10);
+  // Takes so many consecutive ranks for a node, to try several nodes on one machine; 0: nodes are as they are.
+  int ranks_per_node = 0;
+};
+
 // MPI from construction to destruction; one per process. Destroyed by an exception it does not finalize MPI, which
 // would wait for the other ranks: mpirun then ends the job.
 class MpiSession {
  public:
   // With Launcher::kNone MPI is not touched at all, and there is one rank. Collective.
-  // `deadline`: as set_deadline().
-  explicit MpiSession(Launcher launcher, std::chrono::milliseconds deadline = std::chrono::minutes(10));
+  explicit MpiSession(Launcher launcher, const SessionOptions& options = {});
   ~MpiSession();
   MpiSession(const MpiSession&) = delete;
   MpiSession& operator=(const MpiSession&) = delete;
@@ -69,6 +75,7 @@ class MpiSession {
   void meet_at_the_end();
 
   Launcher launcher_;
+  int ranks_per_node_;
   int exceptions_;
   std::shared_ptr<Engine> engine_;
   std::unique_ptr<Watchdog> watchdog_;

@@ -10,6 +10,7 @@
 
 #include "core/error.h"
 #include "parallel/comm/mpi_operations.h"
+#include "parallel/comm/mpi_point_to_point.h"
 #include "parallel/comm/self.h"
 #include "parallel/comm/shared_reduce.h"
 #include "parallel/comm/watchdog.h"
@@ -278,6 +279,14 @@ std::shared_ptr<MpiGroup> guard(const std::shared_ptr<Engine>& engine, std::uniq
           }};
 }
 
+int first_rank_of_node(const MpiGroup& mpi, int ranks_per_node) {
+  if (ranks_per_node == 0) return mpi.first_rank_of_node();
+  const std::vector<int>& world = mpi.world_ranks();
+  const int node = world[static_cast<size_t>(mpi.rank())] / ranks_per_node;
+  const auto first = std::find_if(world.begin(), world.end(), [&](int rank) { return rank / ranks_per_node == node; });
+  return static_cast<int>(first - world.begin());
+}
+
 std::unique_ptr<Communicator> make_mpi_communicator(std::shared_ptr<MpiGroup> mpi, GroupPtr group,
                                                     std::shared_ptr<Engine> engine, const MpiTraits& traits) {
   if (mpi->size() == 1) {
@@ -292,7 +301,7 @@ std::unique_ptr<Communicator> make_mpi_communicator(std::shared_ptr<MpiGroup> mp
   int first = 0;
   if (traits.shared_bytes > 0) {
     const BlockingCall call(*shared->engine, "finds the nodes of " + shared->group->name);
-    first = mpi->first_rank_of_node();
+    first = first_rank_of_node(*mpi, traits.ranks_per_node);
   }
   auto communicator = std::make_unique<MpiCommunicator>(std::move(mpi), shared);
   if (traits.shared_bytes == 0) return communicator;

@@ -13,6 +13,7 @@ struct MpiTraits {
   std::chrono::milliseconds deadline{0};  // 0: the engine's
   bool published = true;                  // on the watchdog's board
   size_t shared_bytes = 0;                // of shared memory, for all ranks together; 0: none
+  int ranks_per_node = 0;                 // as SessionOptions
 };
 
 // A handle on `made` that takes the engine's lock to free it.
@@ -30,6 +31,9 @@ class BlockingCall {
   Engine& engine_;
   std::lock_guard<std::recursive_mutex> lock_;
 };
+
+// The lowest rank of `mpi` that is on this rank's node. Collective, and may block inside MPI.
+int first_rank_of_node(const MpiGroup& mpi, int ranks_per_node);
 
 // A communicator of the ranks of `mpi`, named and numbered by `group`. Collective. Of one rank it is Self.
 std::unique_ptr<Communicator> make_mpi_communicator(std::shared_ptr<MpiGroup> mpi, GroupPtr group,

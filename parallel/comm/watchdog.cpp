@@ -22,24 +22,14 @@ static_assert(std::is_trivially_copyable_v<RankView>);  // written to files
 
 double seconds_since(int64_t then, int64_t now) { return static_cast<double>(std::max<int64_t>(0, now - then)) * 1e-9; }
 
-// Adds the views of a published file, as old as the file is.
-void read_views(const fs::path& path, std::vector<RankView>& views) {
-  std::error_code failed;
-  const auto written = fs::last_write_time(path, failed);
-  if (failed) return;
-  const double age = std::chrono::duration<double>(fs::file_time_type::clock::now() - written).count();
-  std::ifstream file(path, std::ios::binary);
-  RankView view;
-  while (file.read(reinterpret_cast<char*>(&view), sizeof(view))) {
-    const int rank = view.progress.rank;
-    if (rank < 0 || rank >= static_cast<int>(views.size())) return;
-    // Clocks of nodes differ a little, and the newest file is up to a second old.
-    const double late = std::max(0.0, age - 1);
-    view.seconds += late;
-    view.silent += late;
-    RankView& known = views[static_cast<size_t>(rank)];
-    if (known.progress.activity == Activity::kUnknown) known = view;
-  }
+template <class T>
+bool read_value(std::istream& file, T& value) {
+  return static_cast<bool>(file.read(reinterpret_cast<char*>(&value), sizeof(value)));
+}
+
+template <class T>
+void write_value(std::ostream& file, const T& value) {
+  file.write(reinterpret_cast<const char*>(&value), sizeof(value));
 }
 
 }  // namespace
@@ -94,7 +84,8 @@ void Watchdog::publish() {
   const fs::path temporary = file().string() + fmt::format(".{}", getpid());
   {
     std::ofstream out(temporary, std::ios::binary | std::ios::trunc);
-    for (const RankView& view : local_views()) out.write(reinterpret_cast<const char*>(&view), sizeof(view));
+    write_value(out, board_.job);
+    for (const RankView& view : local_views()) write_value(out, view);
   }
   std::error_code ignored;
   fs::rename(temporary, file(), ignored);
@@ -137,12 +128,51 @@ std::vector<RankView> Watchdog::all_views() const {
   for (size_t rank = 0; rank < all.size(); ++rank) all[rank].progress.rank = static_cast<int32_t>(rank);
   for (const RankView& view : local_views()) all[static_cast<size_t>(view.progress.rank)] = view;
   if (board_.ranks.size() == all.size() || directory_.empty()) return all;
+  const fs::file_time_type now = time_of_directory();
+  for (const fs::path& path : published_files()) read_views(path, now, all);
+  return all;
+}
+
+std::vector<fs::path> Watchdog::published_files() const {
+  std::vector<fs::path> paths;
   std::error_code failed;
   for (const fs::directory_entry& entry : fs::directory_iterator(directory_, failed)) {
     const std::string name = entry.path().filename().string();
-    if (name.rfind("progress-", 0) == 0 && entry.path().extension() == ".bin") read_views(entry.path(), all);
+    if (name.rfind("progress-", 0) == 0 && entry.path().extension() == ".bin") paths.push_back(entry.path());
   }
-  return all;
+  return paths;
+}
+
+// A file server's clock may differ from this node's; a file that is written now tells it.
+fs::file_time_type Watchdog::time_of_directory() const {
+  const fs::path probe = file().string() + fmt::format(".now.{}", getpid());
+  std::ofstream(probe) << '\n';
+  std::error_code failed;
+  const fs::file_time_type time = fs::last_write_time(probe, failed);
+  std::error_code ignored;
+  fs::remove(probe, ignored);
+  return failed ? fs::file_time_type::clock::now() : time;
+}
+
+// Opened before its time is asked for: opening is when a network file system looks for news.
+void Watchdog::read_views(const fs::path& path, fs::file_time_type now, std::vector<RankView>& views) const {
+  std::ifstream file(path, std::ios::binary);
+  uint64_t job = 0;
+  if (!read_value(file, job) || job != board_.job) return;
+  std::error_code failed;
+  const fs::file_time_type written = fs::last_write_time(path, failed);
+  if (failed) return;
+  // The newest file is up to a second old.
+  const double late = std::max(0.0, std::chrono::duration<double>(now - written).count() - 1);
+  RankView view;
+  while (read_value(file, view)) {
+    const int rank = view.progress.rank;
+    if (rank < 0 || rank >= static_cast<int>(views.size())) return;
+    view.seconds += late;
+    view.silent += late;
+    RankView& known = views[static_cast<size_t>(rank)];
+    if (known.progress.activity == Activity::kUnknown) known = view;
+  }
 }
 
 bool Watchdog::claim_report() {
@@ -159,6 +189,13 @@ void Watchdog::on_blocked(std::chrono::milliseconds deadline, Handler handler) {
 void Watchdog::publish_in(const fs::path& directory) {
   std::lock_guard lock(mutex_);
   directory_ = directory;
+  if (board_.ranks[board_.own] != 0) return;
+  for (const fs::path& path : published_files()) {
+    std::ifstream old(path, std::ios::binary);
+    uint64_t job = 0;
+    std::error_code ignored;
+    if (!read_value(old, job) || job != board_.job) fs::remove(path, ignored);
+  }
 }
 
 }  // namespace cadre::parallel

@@ -30,6 +30,7 @@ struct Board {
   std::shared_ptr<void> memory;  // bytes_for(ranks.size())
   std::vector<int> ranks;        // of this node, ascending
   size_t own = 0;                // index among them
+  uint64_t job = 0;              // the same on all nodes, and another one in every run
 
   static size_t bytes_for(size_t ranks) { return sizeof(ProgressPage) * (ranks + 1); }
   static std::shared_ptr<void> private_memory(size_t ranks);
@@ -56,7 +57,7 @@ class Watchdog {
 
   void on_blocked(std::chrono::milliseconds deadline, Handler handler);
   // Where the node publishes its board from now on; the directory must exist. Files that cannot be written are left
-  // out: their ranks are reported as unknown.
+  // out: their ranks are reported as unknown. Those of an earlier run are removed.
   void publish_in(const std::filesystem::path& directory);
 
  private:
@@ -65,6 +66,11 @@ class Watchdog {
   void check_blocked();
   std::vector<RankView> local_views() const;
   std::vector<RankView> all_views() const;  // with mutex_ held
+  std::vector<std::filesystem::path> published_files() const;
+  // Adds what a file of this job tells, as old as the file is at the time `now` of its file system.
+  void read_views(const std::filesystem::path& path, std::filesystem::file_time_type now,
+                  std::vector<RankView>& views) const;
+  std::filesystem::file_time_type time_of_directory() const;
   std::filesystem::path file() const;
 
   const Board board_;

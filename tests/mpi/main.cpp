@@ -2,13 +2,17 @@
 
 #include <gtest/gtest.h>
 
-#include <cstdio>
+#include <cstdlib>
+#include <string_view>
 
 #include "tests/mpi/world.h"
 
 int main(int argc, char** argv) {
   ::testing::InitGoogleTest(&argc, argv);
-  cadre::parallel::MpiSession session(cadre::parallel::Launcher::kMpirun);
+  // `--ranks-per-node N` pretends several nodes.
+  cadre::parallel::SessionOptions options;
+  if (argc == 3 && std::string_view(argv[1]) == "--ranks-per-node") options.ranks_per_node = std::atoi(argv[2]);
+  cadre::parallel::MpiSession session(cadre::parallel::Launcher::kMpirun, options);
   cadre::parallel::testing::session_slot() = &session;
   if (session.world()->rank() != 0) {
     auto& listeners = ::testing::UnitTest::GetInstance()->listeners();

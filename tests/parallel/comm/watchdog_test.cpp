@@ -171,6 +171,26 @@ TEST(Watchdog, NodesSeeEachOtherThroughADirectory) {
   EXPECT_EQ(here.views()[2].progress.activity, Activity::kUnknown);
 }
 
+TEST(Watchdog, FilesOfAnEarlierRunTellNothing) {
+  const Folder folder;
+  {
+    Board board = board_of({1, 2}, 0);
+    board.job = 7;
+    Watchdog earlier(board, 3);
+    earlier.publish_in(folder.path);
+    ASSERT_TRUE(soon([&] { return fs::exists(folder.path / "progress-00001.bin"); }));
+    fs::copy_file(folder.path / "progress-00001.bin", folder.path / "copy");
+  }
+  fs::rename(folder.path / "copy", folder.path / "progress-00001.bin");
+  Watchdog later(board_of({2}, 0), 3);
+  later.publish_in(folder.path);
+  EXPECT_EQ(later.views()[1].progress.activity, Activity::kUnknown);
+  EXPECT_TRUE(fs::exists(folder.path / "progress-00001.bin"));
+  Watchdog first(board_of({0}, 0), 3);
+  first.publish_in(folder.path);
+  EXPECT_FALSE(fs::exists(folder.path / "progress-00001.bin"));
+}
+
 TEST(Watchdog, AnotherRankOfTheNodeTakesPublishingOver) {
   const Folder folder;
   const auto memory = Board::private_memory(2);
