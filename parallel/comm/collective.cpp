@@ -94,10 +94,15 @@ std::string describe(const CallRecord& call) {
 std::string describe(const Call& call) { return describe(record_of(call)); }
 
 bool same_call(const CallRecord& a, const CallRecord& b) {
-  return a.sequence == b.sequence && a.operation == b.operation && a.reduction == b.reduction && a.dtype == b.dtype &&
-         a.count == b.count && a.peer == b.peer && a.layer == b.layer &&
+  return same_message(a, b) && a.operation == b.operation && a.reduction == b.reduction && a.peer == b.peer;
+}
+
+bool same_message(const CallRecord& a, const CallRecord& b) {
+  return a.sequence == b.sequence && a.dtype == b.dtype && a.count == b.count && a.layer == b.layer &&
          std::strncmp(a.name, b.name, sizeof(a.name)) == 0;
 }
+
+bool is_message(Operation operation) { return operation == Operation::kSend || operation == Operation::kReceive; }
 
 std::string disagreement(int rank, const CallRecord& call, int other_rank, const CallRecord& other) {
   return fmt::format("ranks disagree: rank {} called {}, rank {} called {}", rank, describe(call), other_rank,

@@ -55,6 +55,9 @@ std::string describe(const CallRecord& call);
 std::string describe(const Call& call);
 // True when two ranks' calls on one communicator belong together; labels are compared by text.
 bool same_call(const CallRecord& a, const CallRecord& b);
+// The same of one rank's send and the other's receive.
+bool same_message(const CallRecord& a, const CallRecord& b);
+bool is_message(Operation operation);
 // `ranks disagree: rank 0 called ..., rank 1 called ...`
 std::string disagreement(int rank, const CallRecord& call, int other_rank, const CallRecord& other);
 // "1, 2 and 5"

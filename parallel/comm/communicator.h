@@ -75,6 +75,9 @@ class Communicator {
   virtual WorkPtr all_to_all(TensorView send, const std::vector<int64_t>& send_rows, TensorView receive,
                              const std::vector<int64_t>& receive_rows, CollectiveLabel label) = 0;
   virtual WorkPtr broadcast(TensorView data, int root, CollectiveLabel label) = 0;
+  // Messages of a pair of ranks arrive in the order in which they were sent. Any number may be under way, both ways,
+  // and be waited for in any order. Both sides pass the same label, dtype and count: a receiver that is sent something
+  // else throws CommunicationError naming both calls. A send may be done before its receive is called.
   virtual WorkPtr send(TensorView data, int to, CollectiveLabel label) = 0;
   virtual WorkPtr receive(TensorView data, int from, CollectiveLabel label) = 0;
 

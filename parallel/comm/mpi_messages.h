@@ -35,6 +35,12 @@ class MpiGroup {
   std::unique_ptr<State> state_;
 };
 
+// Tags. Those of collectives are below the first free one.
+constexpr int kFirstFreeTag = 1 << 30;
+constexpr int kCallCheckTag = kFirstFreeTag;
+constexpr int kMessageHeaderTag = kFirstFreeTag + 1;
+constexpr int kMessageTag = kFirstFreeTag + 2;
+
 // A bundle of messages under way. Messages of one (from, to, tag) arrive in the order in which they were sent. Of any
 // size; zero bytes are sent too.
 class Messages {

@@ -13,9 +13,7 @@ namespace {
 constexpr int64_t kGrain = 16;                    // elements
 constexpr size_t kPieceBytes = size_t{16} << 20;  // larger messages fall out of the caches
 constexpr size_t kSmallBytes = size_t{32} << 10;  // one round instead of two
-constexpr int kPointToPointTag = (1 << 30) + 1;   // above every collective's
-constexpr int kCallCheckTag = kPointToPointTag + 1;
-constexpr int64_t kSequences = int64_t{1} << 29;
+constexpr int64_t kSequences = kFirstFreeTag / 2;
 
 int tag_of(const Call& call, int stage) { return static_cast<int>(call.sequence % kSequences) * 2 + stage; }
 
@@ -279,27 +277,6 @@ class Broadcast : public MessageOperation {
   size_t bytes_;
 };
 
-class SingleMessage : public MessageOperation {
- public:
-  SingleMessage(std::shared_ptr<MpiGroup> group, const Call& call, void* data)
-      : MessageOperation(std::move(group), call), data_(data) {}
-
- protected:
-  bool next_stage(Messages& messages) override {
-    if (stage_++ > 0) return false;
-    const size_t bytes = static_cast<size_t>(call_.count) * size_of(call_.dtype);
-    if (call_.operation == Operation::kSend) {
-      messages.send(data_, bytes, call_.peer, kPointToPointTag);
-    } else {
-      messages.receive(data_, bytes, call_.peer, kPointToPointTag);
-    }
-    return true;
-  }
-
- private:
-  void* data_;
-};
-
 class CallCheck : public MessageOperation {
  public:
   CallCheck(std::shared_ptr<MpiGroup> group, const Call& call, std::function<void(const std::string&)> different)
@@ -389,10 +366,6 @@ std::unique_ptr<StagedOperation> make_message_exchange(std::shared_ptr<MpiGroup>
 
 std::unique_ptr<StagedOperation> make_message_broadcast(std::shared_ptr<MpiGroup> group, const Call& call, void* data) {
   return std::make_unique<Broadcast>(std::move(group), call, data);
-}
-
-std::unique_ptr<StagedOperation> make_message(std::shared_ptr<MpiGroup> group, const Call& call, void* data) {
-  return std::make_unique<SingleMessage>(std::move(group), call, data);
 }
 
 std::unique_ptr<StagedOperation> make_message_call_check(std::shared_ptr<MpiGroup> group, const Call& call,

@@ -1,5 +1,5 @@
 #pragma once
-// Collectives over point-to-point messages, each a StagedOperation. Tags are the call's sequence number and stage.
+// Collectives over messages, each a StagedOperation. Tags are the call's sequence number and stage.
 
 #include <functional>
 #include <memory>
@@ -35,9 +35,6 @@ std::unique_ptr<StagedOperation> make_message_exchange(std::shared_ptr<MpiGroup>
 
 // A binomial tree from call.peer.
 std::unique_ptr<StagedOperation> make_message_broadcast(std::shared_ptr<MpiGroup> group, const Call& call, void* data);
-
-// One message to or from call.peer; all pairs share one tag, so order alone matches them.
-std::unique_ptr<StagedOperation> make_message(std::shared_ptr<MpiGroup> group, const Call& call, void* data);
 
 // Each rank tells the next one what it called; a rank that hears of another call tells `different` in words. Runs
 // beside the collective, which does not wait for it. Where not all ranks of a group made the same call, two at least

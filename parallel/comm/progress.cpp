@@ -13,10 +13,7 @@ namespace {
 
 constexpr size_t kReportLines = 64;
 constexpr int kReadAttempts = 1000;
-
-bool is_message(const Call& call) {
-  return call.operation == Operation::kSend || call.operation == Operation::kReceive;
-}
+constexpr size_t kLongestPath = 1000;  // ranks that wait for each other
 
 bool silent(const RankView& view) { return view.progress.activity != Activity::kEnded && view.silent > kSilentSeconds; }
 
@@ -120,7 +117,7 @@ void ProgressWriter::entered(const Call& call) {
   progress_.entered_any = 1;
   progress_.last_finished = 0;
   progress_.since = monotonic_nanoseconds();
-  if (!is_message(call) && call.group) {
+  if (!is_message(call.operation) && call.group) {
     if (GroupProgress* group = find(call.group->key, true)) group->entered = call.sequence;
   }
   page_.write(progress_);
@@ -131,7 +128,7 @@ void ProgressWriter::finished(const Call& call) {
   if (same_call(record, progress_.last) && std::strcmp(record.group, progress_.last.group) == 0) {
     progress_.last_finished = 1;
   }
-  if (!is_message(call) && call.group) {
+  if (!is_message(call.operation) && call.group) {
     GroupProgress* group = find(call.group->key, false);
     if (group != nullptr) group->finished = std::max(group->finished, call.sequence);
   }
@@ -140,6 +137,7 @@ void ProgressWriter::finished(const Call& call) {
 
 void ProgressWriter::waiting(const Call& call) {
   progress_.waiting = record_of(call);
+  progress_.waiting_group = call.group ? call.group->key : 0;
   become(Activity::kWaiting);
 }
 
@@ -160,7 +158,7 @@ void ProgressWriter::forget(uint64_t key) {
 
 std::vector<int> absent_from(const Call& call, const std::vector<RankView>& views) {
   std::vector<int> ranks;
-  if (!call.group || is_message(call)) return ranks;
+  if (!call.group || is_message(call.operation)) return ranks;
   for (const RankView& view : views) {
     const auto& members = call.group->members;
     const int rank = view.progress.rank;
@@ -189,6 +187,34 @@ std::vector<int> suspects(const std::vector<RankView>& views) {
     if (activity == Activity::kOutside || activity == Activity::kEnded) ranks.push_back(view.progress.rank);
   }
   return ranks;
+}
+
+std::vector<int> awaited_by(int rank, const std::vector<RankView>& views) {
+  std::vector<int> ranks;
+  const RankProgress& own = views[static_cast<size_t>(rank)].progress;
+  if (own.activity != Activity::kWaiting) return ranks;
+  if (is_message(own.waiting.operation)) return {own.waiting.peer};
+  for (const RankView& view : views) {
+    for (const GroupProgress& group : view.progress.groups) {
+      if (group.key != 0 && group.key == own.waiting_group && group.entered < own.waiting.sequence) {
+        ranks.push_back(view.progress.rank);
+      }
+    }
+  }
+  return ranks;
+}
+
+std::vector<int> circle(int rank, const std::vector<RankView>& views) {
+  std::vector<int> path;
+  for (size_t step = 0; step < std::min(views.size(), kLongestPath); ++step) {
+    path.push_back(rank);
+    const std::vector<int> awaited = awaited_by(rank, views);
+    if (awaited.empty()) return {};
+    rank = awaited.front();
+    const auto seen = std::find(path.begin(), path.end(), rank);
+    if (seen != path.end()) return {seen, path.end()};
+  }
+  return {};
 }
 
 std::string report(const std::vector<RankView>& views) {
@@ -231,6 +257,11 @@ std::string timeout_message(const Call& call, int rank, double seconds, const st
   }
   const std::vector<int> suspected = suspects(views);
   if (!suspected.empty()) text += fmt::format("; the job waits for rank {}", list_ranks(suspected));
+  const std::vector<int> ring = suspected.empty() && !views.empty() ? circle(rank, views) : std::vector<int>{};
+  for (size_t i = 0; i < ring.size(); ++i) {
+    text += fmt::format("{}{} for {}", i == 0 ? "; the ranks wait for each other: " : ", ", ring[i],
+                        ring[(i + 1) % ring.size()]);
+  }
   return text + report(views);
 }
 

@@ -40,7 +40,8 @@ struct RankProgress {
   int32_t last_finished = 0;
   CallRecord last = {};     // newest collective or message entered, when entered_any
   CallRecord waiting = {};  // what it waits for, when kWaiting
-  char blocked[48] = {};    // where, when kBlocked
+  uint64_t waiting_group = 0;
+  char blocked[48] = {};  // where, when kBlocked
   GroupProgress groups[kTrackedGroups] = {};
 };
 
@@ -93,6 +94,11 @@ std::vector<int> absent_from(const Call& call, const std::vector<RankView>& view
 // The ranks that the others wait for: those whose processes are silent; when there are none, those that are neither
 // waiting nor blocked.
 std::vector<int> suspects(const std::vector<RankView>& views);
+// The ranks that this one, when it is waiting, is known to wait for: the other side of a message, or those that have
+// not entered the collective. `views` are by rank.
+std::vector<int> awaited_by(int rank, const std::vector<RankView>& views);
+// Ranks that wait each for the next, and the last one for the first; found from `rank` on. Empty when there are none.
+std::vector<int> circle(int rank, const std::vector<RankView>& views);
 // A line for each rank, equal ones in one: what it does, and the last collective that it entered.
 std::string report(const std::vector<RankView>& views);
 // The message of a TimeoutError: which call, who is missing, the report. `missing` are the ranks of the group that the

@@ -159,6 +159,7 @@ ThreadWorld::ThreadWorld(int ranks, ThreadOptions options) : ranks_(ranks), opti
 void ThreadWorld::run(const std::function<void(Communicator&)>& body) const {
   ThreadHall hall(ranks_, options_);
   auto world = std::make_shared<Group>();
+  world->key = 1;
   world->members.resize(static_cast<size_t>(ranks_));
   std::iota(world->members.begin(), world->members.end(), 0);
   std::vector<std::thread> threads;

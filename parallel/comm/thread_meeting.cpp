@@ -152,7 +152,7 @@ MeetingPtr MeetingPlace::post(int rank, const Call& call, TensorView data) {
   }
   MeetingPtr meeting = partners.front();
   partners.pop_front();
-  if (meeting->call.count != call.count || meeting->call.dtype != call.dtype) fail_as_different(*meeting, rank, call);
+  if (!same_message(record_of(meeting->call), record_of(call))) fail_as_different(*meeting, rank, call);
   const TensorView& partner = meeting->parties[static_cast<size_t>(meeting->first)].send;
   const size_t size = static_cast<size_t>(call.count) * size_of(call.dtype);
   copy(sends ? partner.data : data.data, sends ? data.data : partner.data, size);

@@ -19,8 +19,10 @@ namespace {
 using testing::session;
 
 // Four ranks in two rows; rank 2 is the one that hangs.
-void hang(const std::function<void(Communicator& world, Communicator& row)>& body) {
-  session().set_deadline(std::chrono::seconds(2));
+void hang(const std::function<void(Communicator& world, Communicator& row)>& body,
+          std::chrono::seconds deadline = std::chrono::seconds(2)) {
+  session().set_deadline(deadline);
+  session().publish_progress(".");
   const auto abort = [](const std::string& text) {
     std::fputs((text + "\n").c_str(), stderr);
     session().abort(static_cast<int>(ExitCode::kCommunication));
@@ -67,6 +69,41 @@ TEST(Hang, DISABLED_NobodyReceives) {
   hang([](Communicator& world, Communicator& row) {
     std::vector<float> data(1'000'000);
     if (world.rank() == 3) row.send(testing::view_of(data), 0, {"activation", 7})->wait();
+    world.barrier({"end"});
+  });
+}
+
+// With nodes of two ranks: the one that publishes its node's board is the one that is stopped, and another one has
+// taken over before the deadline.
+TEST(Hang, DISABLED_StoppedOnAnotherNode) {
+  ASSERT_TRUE(session().several_nodes());
+  hang(
+      [](Communicator& world, Communicator& row) {
+        if (world.rank() == 2) std::raise(SIGSTOP);
+        row.barrier({"dispatch", 6});
+        world.barrier({"end"});
+      },
+      std::chrono::seconds(7));
+}
+
+// Stages of a pipeline: each waits for the one before, and the first for the last.
+TEST(Hang, DISABLED_StagesThatWaitForEachOther) {
+  hang([](Communicator& world, Communicator&) {
+    std::vector<float> data(1000);
+    const int before = (world.rank() + world.size() - 1) % world.size();
+    const int after = (world.rank() + 1) % world.size();
+    world.receive(testing::view_of(data), before, {"activation", 2})->wait();
+    world.send(testing::view_of(data), after, {"activation", 2})->wait();
+  });
+}
+
+TEST(Hang, DISABLED_AStageThatComputesForEver) {
+  hang([](Communicator& world, Communicator&) {
+    std::vector<float> data(1000);
+    const std::atomic<bool> ends{false};
+    while (world.rank() == 1 && !ends) continue;
+    if (world.rank() > 0) world.receive(testing::view_of(data), world.rank() - 1, {"activation", 2})->wait();
+    if (world.rank() < 3) world.send(testing::view_of(data), world.rank() + 1, {"activation", 2})->wait();
     world.barrier({"end"});
   });
 }

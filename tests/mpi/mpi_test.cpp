@@ -118,22 +118,6 @@ TEST_P(Mpi, TheDeadlineNamesTheCallAndTheMissingRank) {
   control->barrier({"end"});
 }
 
-TEST_P(Mpi, AMessageOfAnotherSizeIsAnError) {
-  const auto comm = world();
-  const auto control = world();
-  if (comm->rank() < 2) {
-    std::vector<float> data(comm->rank() == 0 ? 10 : 11);
-    const WorkPtr work = comm->rank() == 0 ? comm->send(view_of(data), 1, {"activation"})
-                                           : comm->receive(view_of(data), 0, {"activation"});
-    if (comm->rank() == 1) {
-      EXPECT_THROW(work->wait(), CommunicationError);
-    } else {
-      work->wait();
-    }
-  }
-  control->barrier({"end"});
-}
-
 TEST_P(Mpi, BadInputOnOneRankIsRefusedByAll) {
   const auto comm = world();
   EXPECT_THROW(all_ok_after(*comm,
