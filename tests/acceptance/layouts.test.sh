@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Any layout of ranks trains like one rank, in losses, held-out losses and gradient norms, also when ranks divide neither experts nor
-# layers; a checkpoint of any layout is read exactly on any other, and training goes on from it; impossible layouts are refused.
+# layers; impossible layouts are refused. (How a run goes from layout to layout: handover.test.sh.)
 # Timeout: 600
 set -euo pipefail
 source "$CADRE_SOURCE/tests/acceptance/fixture.sh"
@@ -37,34 +37,12 @@ same_values() {
           exit !(n == want && worst <= tolerance) }'
 }
 
-# The layout is in the config; nothing else may differ.
-same_but_config() {
-  local differences
-  differences=$("$CADRE" checkpoint diff "$1" "$2" || true)
-  [[ $differences == state.config:* && $(wc -l <<<"$differences") = 1 ]] || { echo "$1 and $2: $differences"; return 1; }
-}
-
 train 1 one "${small[@]}"
-mkdir one-end; tail -n 6 one/metrics.jsonl >one-end/metrics.jsonl
 for name in $names; do
   train_on "$name" "$name"
   same_losses "$name" one 12 1e-9
   same_values grad_norm "$name" one 12 1e-9
   same_values validation_loss "$name" one 2 1e-9
-done
-
-# Read on another layout and written again, without a step in between: the same bits.
-at=checkpoints/step-00000006
-for name in $names; do
-  for from in dp4-ep2 dp2-ep2-pp2-i; do
-    [ "$name" != $from ] || continue
-    copy=$name-from-$from
-    train_on "$name" "$copy" --set run.stop_after=6 --resume $from/$at
-    same_but_config $from/$at "$copy/$at"
-    [ $from = dp4-ep2 ] || continue
-    train_on "$name" "$copy" --resume must
-    same_losses "$copy" one-end 6 1e-9
-  done
 done
 
 train 2 fp32 --set run.steps=5 --set checkpoint.every=0

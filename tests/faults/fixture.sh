@@ -33,7 +33,8 @@ silent_about() { if grep -nF -- "$2" "$1"; then fail "'$2' in $1" "$1"; fi; }
 # start RANKS DIRECTORY [ARGUMENT ...]: trains in the background; sets `job`. A run must end by itself or by stop().
 start() {
   local ranks=$1 directory=$2; shift 2
-  timeout -k 5 "$limit" "$CADRE_RUN" -n "$ranks" "$CADRE" train config.yaml --set "run.directory=$directory" "$@" \
+  # A shell has its background jobs ignore SIGINT.
+  timeout -k 5 "$limit" env --default-signal=INT "$CADRE_RUN" -n "$ranks" "$CADRE" train config.yaml --set "run.directory=$directory" "$@" \
     >"$directory.log" 2>&1 </dev/null &
   job=$!
 }

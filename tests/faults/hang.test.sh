@@ -10,16 +10,16 @@ export CADRE_TIMEOUT_SECONDS=3
 slack=15  # seconds beyond the deadline: 1.5 to hear of other causes, the rest for a busy machine
 
 gone() { [ -z "$(rank_pid "$1" "$2")" ]; }
-# begin RANKS DIRECTORY: a run that has made some steps.
+# begin RANKS DIRECTORY [ARGUMENT ...]: a run that has made some steps.
 begin() {
-  start "$1" "$2" "${steps[@]}"
+  start "$1" "$2" "${steps[@]}" "${@:3}"
   until_true "steps" has_step "$2" 12
 }
 
-# stopped RANKS RANK: stopping it in training.
+# stopped RANKS RANK [ARGUMENT ...]: stopping it in training.
 stopped() {
   local ranks=$1 rank=$2 run=stop-$1-$2 began line
-  begin "$ranks" "$run"
+  begin "$ranks" "$run" "${@:3}"
   kill -STOP "$(rank_pid "$run" "$rank")"
   began=$SECONDS
   ends 5 "$run"
@@ -33,7 +33,8 @@ stopped() {
 }
 stopped 2 1
 stopped 3 0
-stopped 4 2
+# Its partner in the expert group waits for it, and the others for both.
+stopped 4 2 --set parallel.expert_parallel=2
 
 # A short stop is none.
 begin 2 short
@@ -63,9 +64,11 @@ says crashed.log "cadre: [rank 1] crashed: SIGSEGV"
 
 # In groups of ranks, and where nothing can be waited for.
 # hangs CASE TEXT ...: a case of tests/mpi/hang_faults.cpp; a report with each TEXT.
+nodes=()
 hangs() {
   local name=$1 text; shift
-  expect 5 "$name.log" "$CADRE_RUN" -n 4 "$CADRE_BUILD/tests/test_mpi" --gtest_also_run_disabled_tests --gtest_filter="Hang.DISABLED_$name"
+  expect 5 "$name.log" "$CADRE_RUN" -n 4 "$CADRE_BUILD/tests/test_mpi" --gtest_also_run_disabled_tests \
+    --gtest_filter="Hang.DISABLED_$name" "${nodes[@]}"
   for text in "timed out after" "$@"; do says "$name.log" "$text"; done
 }
 hangs StoppedInAGroup "the job waits for rank 2" 'rank 2: stopped or dead' 'last entered: all_reduce(sum) "tokens" #' \
@@ -76,3 +79,12 @@ hangs ComputesForEver "the job waits for rank 2" 'rank 2: outside of collectives
 hangs StoppedBeforeASplit "the job waits for rank 2" 'gather_text "split" #' 'rank 2: stopped or dead'
 hangs NobodyReceives 'rank 3: waiting in send "activation" #0 of row, layer 7, f32 x 1000000 to rank 2' 'barrier "end" #'
 hangs StoppedBeforeTheEnd "the job waits for rank 2" 'ranks 0, 1, 3: waiting in barrier "end" #' 'rank 2: stopped or dead'
+hangs StagesThatWaitForEachOther "the ranks wait for each other: " '0 for 3' '1 for 0' '2 for 1' '3 for 2' \
+  'rank 1: waiting in receive "activation" #0 of world, layer 2, f32 x 1000 from rank 0 for '
+hangs AStageThatComputesForEver "the job waits for rank 1" 'rank 1: outside of collectives for ' \
+  'rank 2: waiting in receive "activation" #0 of world, layer 2, f32 x 1000 from rank 1 for ' \
+  'rank 3: waiting in receive "activation" #0 of world, layer 2, f32 x 1000 from rank 2 for '
+# As on two nodes, which see each other's ranks through files.
+nodes=(--ranks-per-node 2)
+hangs StoppedOnAnotherNode "the job waits for rank 2" 'rank 2: stopped or dead' 'last entered: barrier "together" #' \
+  'rank 3: waiting in barrier "dispatch" #' 'ranks 0, 1: waiting in barrier "end" #'
