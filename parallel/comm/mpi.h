@@ -2,7 +2,7 @@
 // Ranks as processes under mpirun.
 //
 // Collectives are built from nonblocking messages and, for all_reduce among the ranks of one node, shared memory; they
-// sum in rank order ((r0 + r1) + r2 ...), whatever the size, so the bits are the same on every rank, in every run, and
+// sum in a tree over ranks (reduction.h), whatever the size, so the bits are the same on every rank, in every run, and
 // whatever the bucket size. They progress inside poll(), done() and wait() of any communicator of the session. A
 // message of another size than expected, and any difference between the ranks' calls (of which each rank tells its
 // neighbour, beside the collective), is an error on the ranks that see it, at the latest at their next call; everything

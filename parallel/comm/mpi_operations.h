@@ -19,9 +19,9 @@ struct Part {
 };
 Part part_of(int64_t elements, int rank, int ranks);
 
-// Each rank gets everyone's share of its own part, sums them in rank order, and sends the result to all: the least
-// volume possible, and an order of summation that depends on nothing but the ranks. Up to 32 KiB every rank gets
-// everything and sums for itself. Buffers over 16 MiB go piece by piece, which bounds the scratch memory.
+// Each rank gets everyone's share of its own part, sums them in the order of reduction.h, and sends the result to all:
+// the least volume possible, and an order of summation that depends on nothing but the ranks. Up to 32 KiB every rank
+// gets everything and sums for itself. Buffers over 16 MiB go piece by piece, which bounds the scratch memory.
 std::unique_ptr<StagedOperation> make_message_all_reduce(std::shared_ptr<MpiGroup> group, const Call& call, void* data);
 
 std::unique_ptr<StagedOperation> make_message_reduce_scatter(std::shared_ptr<MpiGroup> group, const Call& call,

@@ -2,10 +2,10 @@
 // all_reduce through memory that the ranks of one node share; it needs no message at all.
 //
 // Buffers are cut into pieces, and every piece into one part for each rank. A rank (1) copies the parts that others own
-// into its slot of shared memory, (2) once all have done so, sums its own part in rank order, straight from the others'
-// slots, into its buffer and its slot, and (3) once all have summed, copies the others' parts out. Step 1 runs ahead as
-// far as there are slots, mostly within the call that starts the reduction, so that two polls at any later time
-// complete it.
+// into its slot of shared memory, (2) once all have done so, sums its own part in the order of reduction.h, straight
+// from the others' slots, into its buffer and its slot, and (3) once all have summed, copies the others' parts out.
+// Step 1 runs ahead as far as there are slots, mostly within the call that starts the reduction, so that two polls at
+// any later time complete it.
 
 #include <cstddef>
 #include <memory>

@@ -1,10 +1,10 @@
 #pragma once
 // Ranks as threads of one process: the test workhorse, and what `verify` runs layouts on.
 //
-// Collectives match by sequence number; the last rank to arrive computes the result for all, in rank order. A rank
-// whose call differs, that throws, that returns early or that drops unfinished Work fails the world: every pending and
-// later call on every rank, on every group, throws CommunicationError with the cause. Waiting ranks sleep. Sends match
-// receives per (from, to) pair, in order, and are done when they have met.
+// Collectives match by sequence number; the last rank to arrive computes the result for all, in the order of
+// reduction.h. A rank whose call differs, that throws, that returns early or that drops unfinished Work fails the
+// world: every pending and later call on every rank, on every group, throws CommunicationError with the cause. Waiting
+// ranks sleep. Sends match receives per (from, to) pair, in order, and are done when they have met.
 
 #include <chrono>
 #include <functional>

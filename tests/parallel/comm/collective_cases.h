@@ -3,7 +3,9 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
+#include <functional>
 #include <numeric>
 #include <string>
 #include <vector>
@@ -38,19 +40,44 @@ std::vector<T> filled(int rank, int64_t count, int salt = 0) {
   return values;
 }
 
-// In rank order, as the interface promises.
+// The ranks' values in the order that the interface promises: neighbours in pairs, then pairs of pairs; an odd one out
+// moves up.
+template <class T, class Combine = std::plus<T>>
+T in_tree(std::vector<T> values, Combine combine = {}) {
+  while (values.size() > 1) {
+    std::vector<T> level;
+    for (size_t i = 0; i + 1 < values.size(); i += 2) level.push_back(combine(values[i], values[i + 1]));
+    if (values.size() % 2 == 1) level.push_back(values.back());
+    values = std::move(level);
+  }
+  return values[0];
+}
+
+// Elements of value_at, summed over ranks.
+template <class T>
+T sum_at(const std::vector<int>& ranks, int64_t element, int salt = 0) {
+  std::vector<T> values;
+  for (const int rank : ranks) values.push_back(static_cast<T>(value_at(rank, element, salt)));
+  return in_tree(std::move(values));
+}
+template <class T>
+T sum_at(int ranks, int64_t element, int salt = 0) {
+  std::vector<int> all(static_cast<size_t>(ranks));
+  std::iota(all.begin(), all.end(), 0);
+  return sum_at<T>(all, element, salt);
+}
+
 template <class T>
 void check_all_reduce(Communicator& comm, int64_t count, Reduction reduction) {
   std::vector<T> data = filled<T>(comm.rank(), count);
   comm.all_reduce(view_of(data), reduction, {"test", 3})->wait();
-  std::vector<T> wanted = filled<T>(0, count);
-  for (int rank = 1; rank < comm.size(); ++rank) {
-    const std::vector<T> other = filled<T>(rank, count);
-    for (size_t i = 0; i < wanted.size(); ++i) {
-      if (reduction == Reduction::kSum) wanted[i] += other[i];
-      if (reduction == Reduction::kMax) wanted[i] = std::max(wanted[i], other[i]);
-      if (reduction == Reduction::kMin) wanted[i] = std::min(wanted[i], other[i]);
-    }
+  std::vector<T> wanted;
+  for (int64_t i = 0; i < count; ++i) {
+    std::vector<T> values;
+    for (int rank = 0; rank < comm.size(); ++rank) values.push_back(static_cast<T>(value_at(rank, i)));
+    if (reduction == Reduction::kSum) wanted.push_back(in_tree(values));
+    if (reduction == Reduction::kMax) wanted.push_back(*std::max_element(values.begin(), values.end()));
+    if (reduction == Reduction::kMin) wanted.push_back(*std::min_element(values.begin(), values.end()));
   }
   ASSERT_EQ(data, wanted) << count << " elements of " << name_of(DtypeOf<T>::value);
 }
@@ -82,9 +109,7 @@ inline void check_reduce_scatter(Communicator& comm, int64_t count) {
   std::vector<double> receive(static_cast<size_t>(count), -1);
   comm.reduce_scatter(view_of(send), view_of(receive), {"test"})->wait();
   for (int64_t i = 0; i < count; ++i) {
-    double wanted = value_at(0, comm.rank() * count + i);
-    for (int rank = 1; rank < comm.size(); ++rank) wanted += value_at(rank, comm.rank() * count + i);
-    ASSERT_EQ(receive[static_cast<size_t>(i)], wanted);
+    ASSERT_EQ(receive[static_cast<size_t>(i)], sum_at<double>(comm.size(), comm.rank() * count + i));
   }
 }
 
@@ -175,11 +200,8 @@ inline void check_overlap(Communicator& comm, int64_t count) {
   works.push_back(comm.all_gather(view_of(part), view_of(whole), {"overlap"}));
   for (size_t i = 0; i < works.size(); ++i) works[(i + static_cast<size_t>(comm.rank()) * 3) % works.size()]->wait();
   for (int i = 0; i < 6; ++i) {
-    std::vector<float> wanted = filled<float>(0, count, i);
-    for (int rank = 1; rank < comm.size(); ++rank) {
-      const std::vector<float> other = filled<float>(rank, count, i);
-      for (size_t j = 0; j < wanted.size(); ++j) wanted[j] += other[j];
-    }
+    std::vector<float> wanted;
+    for (int64_t j = 0; j < count; ++j) wanted.push_back(sum_at<float>(comm.size(), j, i));
     ASSERT_EQ(data[static_cast<size_t>(i)], wanted);
   }
   ASSERT_EQ(whole.back(), comm.size() - 1);

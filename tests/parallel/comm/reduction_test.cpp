@@ -5,9 +5,42 @@
 #include <limits>
 
 #include "core/error.h"
+#include "tests/parallel/comm/collective_cases.h"
 
 namespace cadre::parallel {
 namespace {
+
+TEST(Reduction, AnyNumberOfSourcesIsSummedInATree) {
+  for (int count = 1; count <= 40; ++count) {
+    std::vector<std::vector<float>> values;
+    std::vector<const void*> sources;
+    for (int rank = 0; rank < count; ++rank) values.push_back(testing::filled<float>(rank, 1100));
+    for (const auto& value : values) sources.push_back(value.data());
+    std::vector<float> out(1100);
+    reduce_in_order(Dtype::kF32, Reduction::kSum, sources, 1100, out.data());
+    for (int64_t i = 0; i < 1100; ++i) ASSERT_EQ(out[static_cast<size_t>(i)], testing::sum_at<float>(count, i));
+  }
+}
+
+TEST(Reduction, ATreeOverBlocksIsATreeOfTrees) {
+  for (const size_t block : {1, 2, 3, 4, 5, 9}) {
+    std::vector<std::vector<float>> values;
+    std::vector<const void*> sources;
+    for (int rank = 0; rank < 9; ++rank) values.push_back(testing::filled<float>(rank, 50));
+    for (const auto& value : values) sources.push_back(value.data());
+    std::vector<float> out(50);
+    reduce_in_order(Dtype::kF32, Reduction::kSum, sources, 50, out.data(), nullptr, block);
+    for (size_t i = 0; i < 50; ++i) {
+      std::vector<float> blocks;
+      for (size_t begin = 0; begin < 9; begin += block) {
+        std::vector<float> members;
+        for (size_t rank = begin; rank < std::min<size_t>(9, begin + block); ++rank) members.push_back(values[rank][i]);
+        blocks.push_back(testing::in_tree(members));
+      }
+      ASSERT_EQ(out[i], testing::in_tree(blocks)) << block;
+    }
+  }
+}
 
 TEST(Reduction, SumsInTheOrderOfTheSources) {
   // (1e8 + 1) - 1e8 in f32 loses the 1; 1e8 - 1e8 + 1 keeps it.
