@@ -67,6 +67,7 @@ Backward::Target BackwardCall::target(size_t input) {
   const bool op_accumulates = (record_.op->accumulates() >> input & 1u) != 0;
   if (node.parameter != nullptr) {
     Parameter& parameter = *node.parameter;
+    parameter.borrow_gradient();
     if (!parameter.gradient_empty) return accumulate_into(parameter.gradient, op_accumulates);
     parameter.gradient_empty = false;
     return {parameter.gradient.view(), kernels::Write::kOverwrite};
@@ -103,6 +104,7 @@ void BackwardCall::pass(size_t input, size_t output) {
   }
   if (node.parameter != nullptr) {
     Parameter& parameter = *node.parameter;
+    parameter.borrow_gradient();
     if (parameter.gradient_empty) {
       std::memcpy(parameter.gradient.raw(), arrived.raw(), arrived.bytes());
     } else {

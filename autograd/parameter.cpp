@@ -9,8 +9,18 @@ TensorView as_groups(TensorView weights) {
   return weights;
 }
 
+void Parameter::borrow_gradient() {
+  if (!gradient && lend_gradient) gradient = lend_gradient();
+}
+
+void Parameter::give_back_gradient() {
+  gradient = Tensor();
+  gradient_empty = true;
+}
+
 void Parameter::zero_gradient_if_empty() {
   if (!gradient_empty) return;
+  borrow_gradient();
   std::memset(gradient.raw(), 0, gradient.bytes());
   gradient_empty = false;
 }

@@ -1,6 +1,7 @@
 #pragma once
 // A trainable tensor: a reshaped slice of flat storage (parameter_store.h), with its gradient and its packed forms.
 
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -32,6 +33,13 @@ struct Parameter {
   Tensor value;
   Tensor gradient;
   bool gradient_empty = true;  // the next contribution overwrites instead of adding
+
+  // Storage for a gradient that lives only until it is given back; null: `gradient` is there for good, or never.
+  std::function<Tensor()> lend_gradient;
+  bool trains() const { return gradient || lend_gradient; }
+  // Makes sure that `gradient` has storage.
+  void borrow_gradient();
+  void give_back_gradient();
 
   // A gradient that nothing reached is zero.
   void zero_gradient_if_empty();

@@ -21,7 +21,7 @@ Variable Variable::leaf(Tensor tensor, bool requires_gradient) {
 }
 
 Variable Variable::of(Parameter& parameter) {
-  Variable variable = leaf(parameter.value, static_cast<bool>(parameter.gradient));
+  Variable variable = leaf(parameter.value, parameter.trains());
   variable.value_->node->parameter = &parameter;
   return variable;
 }

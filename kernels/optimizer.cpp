@@ -13,43 +13,50 @@
 namespace cadre::kernels {
 namespace {
 
-int64_t check_flat(std::string_view op, std::initializer_list<TensorView> tensors) {
+void check_flat(std::string_view op, std::initializer_list<TensorView> tensors) {
   const TensorView& first = *tensors.begin();
   for (const TensorView& tensor : tensors) {
     if (tensor.dtype != first.dtype || (tensor.dtype != Dtype::kF32 && tensor.dtype != Dtype::kF64) ||
-        tensor.shape.elements() != first.shape.elements() || !tensor.contiguous()) {
-      throw InternalError(fmt::format("{}: tensors {} {} and {} {}; wanted contiguous, alike, f32 or f64", op,
+        !tensor.contiguous()) {
+      throw InternalError(fmt::format("{}: tensors {} {} and {} {}; wanted contiguous, of one type, f32 or f64", op,
                                       name_of(first.dtype), first.shape.to_string(), name_of(tensor.dtype),
                                       tensor.shape.to_string()));
     }
   }
-  return first.shape.elements();
+}
+
+void check_range(std::string_view op, const char* what, size_t i, int64_t offset, int64_t count, TensorView tensor) {
+  const int64_t elements = tensor.shape.elements();
+  if (offset >= 0 && count >= 0 && offset <= elements - count) return;
+  throw InternalError(fmt::format("{}: {} of segment {} are [{}, +{}); wanted inside {} elements", op, what, i, offset,
+                                  count, elements));
 }
 
 template <class Segment>
-void check_segments(std::string_view op, std::span<const Segment> segments, int64_t elements) {
+void check_places(std::string_view op, std::span<const Segment> segments, TensorView weights, TensorView gradients,
+                  TensorView moments) {
   for (size_t i = 0; i < segments.size(); ++i) {
-    const Segment& segment = segments[i];
-    if (segment.offset < 0 || segment.count < 0 || segment.offset > elements - segment.count) {
-      throw InternalError(fmt::format("{}: segment {} is [{}, +{}); wanted inside {} elements", op, i, segment.offset,
-                                      segment.count, elements));
-    }
+    const StatePlace& place = segments[i].place;
+    check_range(op, "weights", i, place.weights, place.count, weights);
+    check_range(op, "gradients", i, place.gradients, place.count, gradients);
+    check_range(op, "moments", i, place.moments, place.count, moments);
   }
 }
 
-// Splits the elements of all segments evenly, wherever segments end. body(segment, offset, count) serves one piece.
+// Splits the elements of all segments evenly, wherever segments end. body(segment, first, count) serves one piece, from
+// element `first` of the segment.
 template <class Segment, class Body>
 void for_pieces(ThreadPool& threads, std::span<const Segment> segments, Body&& body) {
   int64_t total = 0;
-  for (const Segment& segment : segments) total += segment.count;
+  for (const Segment& segment : segments) total += segment.place.count;
   constexpr int64_t kGrain = 4096;
   parallel_for(threads, total, kGrain, [&](int64_t begin, int64_t end) {
     int64_t position = 0;
     for (const Segment& segment : segments) {
       const int64_t from = std::max(begin, position);
-      const int64_t to = std::min(end, position + segment.count);
-      if (from < to) body(segment, segment.offset + from - position, to - from);
-      position += segment.count;
+      const int64_t to = std::min(end, position + segment.place.count);
+      if (from < to) body(segment, from - position, to - from);
+      position += segment.place.count;
       if (position >= end) return;
     }
   });
@@ -74,21 +81,13 @@ constexpr int64_t kNormBlock = 4096;
 
 int64_t block_count(const FlatRange& range) { return (range.count + kNormBlock - 1) / kNormBlock; }
 
-// Neighbours in pairs, then pairs of pairs; an odd one out moves up unchanged. Overwrites the sums.
-double tree_sum(double* sums, int64_t count) {
-  if (count == 0) return 0;
-  for (; count > 1; count = (count + 1) / 2) {
-    for (int64_t i = 0; i < count / 2; ++i) sums[i] = sums[2 * i] + sums[2 * i + 1];
-    if (count % 2 == 1) sums[count / 2] = sums[count - 1];
-  }
-  return sums[0];
-}
-
 }  // namespace
 
 void adamw(const Exec& exec, std::span<const AdamWSegment> segments, TensorView weights, TensorView gradients,
            TensorView m, TensorView v) {
-  check_segments("adamw", segments, check_flat("adamw", {weights, gradients, m, v}));
+  check_flat("adamw", {weights, gradients, m, v});
+  check_places("adamw", segments, weights, gradients, m);
+  check_places("adamw", segments, weights, gradients, v);
   if (weights.dtype == Dtype::kF64) {
     for (const AdamWSegment& segment : segments) {
       reference::adamw(segment, weights.as<double>(), gradients.as<double>(), m.as<double>(), v.as<double>());
@@ -96,12 +95,13 @@ void adamw(const Exec& exec, std::span<const AdamWSegment> segments, TensorView 
     return;
   }
   const cpu::OptimizerTable& table = CADRE_SIMD_SELECT(exec.isa, kOptimizerTable);
-  for_pieces(exec.threads, segments, [&](const AdamWSegment& segment, int64_t offset, int64_t count) {
+  for_pieces(exec.threads, segments, [&](const AdamWSegment& segment, int64_t first, int64_t count) {
     cpu::AdamWPiece piece = adamw_piece(segment);
-    piece.weights = weights.as<float>() + offset;
-    piece.gradients = gradients.as<float>() + offset;
-    piece.m = m.as<float>() + offset;
-    piece.v = v.as<float>() + offset;
+    const StatePlace& place = segment.place;
+    piece.weights = weights.as<float>() + place.weights + first;
+    piece.gradients = gradients.as<float>() + place.gradients + first;
+    piece.m = m.as<float>() + place.moments + first;
+    piece.v = v.as<float>() + place.moments + first;
     piece.count = count;
     table.adamw(piece);
   });
@@ -109,7 +109,8 @@ void adamw(const Exec& exec, std::span<const AdamWSegment> segments, TensorView 
 
 void sgd(const Exec& exec, std::span<const SgdSegment> segments, TensorView weights, TensorView gradients,
          TensorView buffer) {
-  check_segments("sgd", segments, check_flat("sgd", {weights, gradients, buffer}));
+  check_flat("sgd", {weights, gradients, buffer});
+  check_places("sgd", segments, weights, gradients, buffer);
   if (weights.dtype == Dtype::kF64) {
     for (const SgdSegment& segment : segments) {
       reference::sgd(segment, weights.as<double>(), gradients.as<double>(), buffer.as<double>());
@@ -117,10 +118,10 @@ void sgd(const Exec& exec, std::span<const SgdSegment> segments, TensorView weig
     return;
   }
   const cpu::OptimizerTable& table = CADRE_SIMD_SELECT(exec.isa, kOptimizerTable);
-  for_pieces(exec.threads, segments, [&](const SgdSegment& segment, int64_t offset, int64_t count) {
-    table.sgd({.weights = weights.as<float>() + offset,
-               .gradients = gradients.as<float>() + offset,
-               .buffer = buffer.as<float>() + offset,
+  for_pieces(exec.threads, segments, [&](const SgdSegment& segment, int64_t first, int64_t count) {
+    table.sgd({.weights = weights.as<float>() + segment.place.weights + first,
+               .gradients = gradients.as<float>() + segment.place.gradients + first,
+               .buffer = buffer.as<float>() + segment.place.moments + first,
                .count = count,
                .lr = static_cast<float>(segment.lr),
                .momentum = static_cast<float>(segment.momentum),
@@ -131,7 +132,10 @@ void sgd(const Exec& exec, std::span<const SgdSegment> segments, TensorView weig
 }
 
 void squared_norms(const Exec& exec, std::span<const FlatRange> ranges, TensorView x, std::span<double> results) {
-  check_segments("squared_norms", ranges, check_flat("squared_norms", {x}));
+  check_flat("squared_norms", {x});
+  for (size_t i = 0; i < ranges.size(); ++i) {
+    check_range("squared_norms", "elements", i, ranges[i].offset, ranges[i].count, x);
+  }
   if (results.size() != ranges.size()) {
     throw InternalError(fmt::format("squared_norms: {} results for {} ranges", results.size(), ranges.size()));
   }
@@ -156,9 +160,18 @@ void squared_norms(const Exec& exec, std::span<const FlatRange> ranges, TensorVi
   double* range_sums = sums;
   for (size_t i = 0; i < ranges.size(); ++i) {
     const int64_t count = block_count(ranges[i]);
-    results[i] = tree_sum(range_sums, count);
+    results[i] = tree_sum({range_sums, static_cast<size_t>(count)});
     range_sums += count;
   }
+}
+
+double tree_sum(std::span<double> values) {
+  if (values.empty()) return 0;
+  for (size_t count = values.size(); count > 1; count = (count + 1) / 2) {
+    for (size_t i = 0; i < count / 2; ++i) values[i] = values[2 * i] + values[2 * i + 1];
+    if (count % 2 == 1) values[count / 2] = values[count - 1];
+  }
+  return values[0];
 }
 
 }  // namespace cadre::kernels

@@ -8,9 +8,18 @@
 
 namespace cadre::kernels {
 
-struct AdamWSegment {
-  int64_t offset = 0;  // elements into the flat tensors
+// Where a segment is, in elements: gradients and moments may be kept of a part of the weights only.
+struct StatePlace {
+  int64_t weights = 0;
+  int64_t gradients = 0;
+  int64_t moments = 0;
   int64_t count = 0;
+  // The same place in all.
+  static constexpr StatePlace everywhere(int64_t offset, int64_t count) { return {offset, offset, offset, count}; }
+};
+
+struct AdamWSegment {
+  StatePlace place{};
   double lr = 0;
   double beta1 = 0.9;
   double beta2 = 0.95;
@@ -21,13 +30,12 @@ struct AdamWSegment {
 };
 
 // m = beta1 m + (1 - beta1) g; v = beta2 v + (1 - beta2) g^2; w -= lr (mhat / (sqrt(vhat) + eps) + weight_decay w).
-// weights, gradients, m, v: flat, same type.
+// weights, gradients, m, v: flat, same type; m and v of one size.
 void adamw(const Exec& exec, std::span<const AdamWSegment> segments, TensorView weights, TensorView gradients,
            TensorView m, TensorView v);
 
 struct SgdSegment {
-  int64_t offset = 0;
-  int64_t count = 0;
+  StatePlace place{};
   double lr = 0;
   double momentum = 0;
   bool nesterov = false;
@@ -46,5 +54,9 @@ struct FlatRange {
 // Sum of squares of each range in f64: blocks of 4096 elements from the range's start, summed in a binary tree, so that
 // the bits do not depend on threads. A non-finite element makes its range's result non-finite.
 void squared_norms(const Exec& exec, std::span<const FlatRange> ranges, TensorView x, std::span<double> results);
+
+// Neighbours in pairs, then pairs of pairs; an odd one out moves up unchanged. Overwrites the values. The tree over
+// squared norms of runs of 2^k blocks is the one over the blocks.
+double tree_sum(std::span<double> values);
 
 }  // namespace cadre::kernels

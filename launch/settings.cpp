@@ -58,6 +58,12 @@ void Schema<launch::ParallelSettings>::fields(Fields<launch::ParallelSettings>& 
         "the "
         "backward computes again; null: all at once")
       .min(1);
+  f.add(
+       "zero", &S::zero,
+       "What ranks that hold the same weights share out (ZeRO): 0 nothing; 1 the optimizer's moments and the update; 2 "
+       "gradients, too, which costs a reduction for each micro-batch")
+      .min(0)
+      .max(2);
   f.add("bucket_mib", &S::bucket_mib, "Gradients are reduced in buckets of this size, in MiB").above(0).max(1024);
   f.add(
        "timeout_seconds", &S::timeout_seconds,

@@ -40,6 +40,7 @@ struct ParallelSettings {
   int64_t stages_per_rank = 1;
   config::Auto<std::vector<int64_t>> layers_per_stage;
   std::optional<int64_t> max_dispatch_tokens;
+  int64_t zero = 1;
   double bucket_mib = 4;
   std::optional<int64_t> timeout_seconds;
 };

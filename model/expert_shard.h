@@ -1,8 +1,10 @@
 #pragma once
 // The experts of a layer that this rank holds, and the way to the others.
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "parallel/expert/dispatcher.h"
@@ -15,6 +17,19 @@ struct ExpertShard {
 
   // All experts on one rank.
   static ExpertShard whole(int64_t experts);
+};
+
+// Those of all layers: the same, or one for each.
+class ExpertShards {
+ public:
+  ExpertShards(ExpertShard of_all) : shards_{std::move(of_all)} {}
+  explicit ExpertShards(std::vector<ExpertShard> by_layer) : shards_(std::move(by_layer)) {}
+  const ExpertShard& of(int64_t layer) const {
+    return shards_.size() == 1 ? shards_.front() : shards_.at(static_cast<size_t>(layer));
+  }
+
+ private:
+  std::vector<ExpertShard> shards_;
 };
 
 }  // namespace cadre::model

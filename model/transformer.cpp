@@ -26,10 +26,10 @@ Transformer::Layer::Layer(autograd::ParameterStore& store, const NetworkSettings
 Transformer::Transformer(autograd::ParameterStore& store, NetworkSettings settings)
     : Transformer(store, settings, ExpertShard::whole(settings.moe.num_experts)) {}
 
-Transformer::Transformer(autograd::ParameterStore& store, NetworkSettings settings, const ExpertShard& shard)
-    : Transformer(store, settings, shard, {StageSpan::whole(settings.model.num_layers)}) {}
+Transformer::Transformer(autograd::ParameterStore& store, NetworkSettings settings, const ExpertShards& shards)
+    : Transformer(store, settings, shards, {StageSpan::whole(settings.model.num_layers)}) {}
 
-Transformer::Transformer(autograd::ParameterStore& store, NetworkSettings settings, const ExpertShard& shard,
+Transformer::Transformer(autograd::ParameterStore& store, NetworkSettings settings, const ExpertShards& shards,
                          std::vector<StageSpan> stages)
     : settings_(std::move(settings)), stages_(std::move(stages)) {
   const ModelSettings& model = settings_.model;
@@ -40,7 +40,7 @@ Transformer::Transformer(autograd::ParameterStore& store, NetworkSettings settin
   for (const StageSpan& stage : stages_) {
     if (stage.first) embedding_ = declare_embedding();
     for (int64_t i = stage.begin; i < stage.end; ++i) {
-      layers_[static_cast<size_t>(i)] = std::make_unique<Layer>(store, settings_, i, shard);
+      layers_[static_cast<size_t>(i)] = std::make_unique<Layer>(store, settings_, i, shards.of(i));
     }
     if (!stage.last) continue;
     final_norm_ = &store.declare("final_norm.weight", Shape{model.hidden_size}, -1, false);

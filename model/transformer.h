@@ -54,9 +54,9 @@ class Transformer {
   // Declares the parameters in `store`, of the experts those that this rank holds. settings.model.vocab_size must be
   // given.
   Transformer(autograd::ParameterStore& store, NetworkSettings settings);
-  Transformer(autograd::ParameterStore& store, NetworkSettings settings, const ExpertShard& shard);
+  Transformer(autograd::ParameterStore& store, NetworkSettings settings, const ExpertShards& shards);
   // Some stages of it, in their order; what they share (a tied embedding) is declared once.
-  Transformer(autograd::ParameterStore& store, NetworkSettings settings, const ExpertShard& shard,
+  Transformer(autograd::ParameterStore& store, NetworkSettings settings, const ExpertShards& shards,
               std::vector<StageSpan> stages);
   Transformer(const Transformer&) = delete;
   Transformer& operator=(const Transformer&) = delete;

@@ -1,5 +1,5 @@
 #pragma once
-// How segments' gradient norms become the global one.
+// How the gradient norms of pieces (parallel/data/ownership.h) become those of segments and the global one.
 
 #include <string>
 #include <vector>
@@ -10,6 +10,7 @@ struct SegmentState;
 
 struct GlobalNorm {
   double square = 0;
+  std::vector<double> segments;  // squares of the segments here
   std::string first_non_finite;  // segment; empty when all are finite
 };
 
@@ -17,8 +18,10 @@ struct GlobalNorm {
 class NormScope {
  public:
   virtual ~NormScope() = default;
-  // squares[i]: of segments[i], here. Collective; the same result on every rank.
-  virtual GlobalNorm total(const std::vector<SegmentState>& segments, const std::vector<double>& squares) = 0;
+  // pieces[i]: squares of the pieces that this rank owns of segments[i]. Collective; `square` is the same on every
+  // rank.
+  virtual GlobalNorm total(const std::vector<SegmentState>& segments,
+                           const std::vector<std::vector<double>>& pieces) = 0;
 };
 
 }  // namespace cadre::optim

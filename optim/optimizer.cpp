@@ -1,15 +1,15 @@
 #include "optim/optimizer.h"
 
+#include <algorithm>
 #include <cmath>
 
-#include "kernels/optimizer.h"
 #include "optim/schedule.h"
 
 namespace cadre::optim {
 
 Optimizer::Optimizer(const autograd::Context& context, autograd::ParameterStore& store, OptimizerSettings settings,
-                     NormScope* norm)
-    : context_(context), store_(store), settings_(settings), norm_(norm) {
+                     const OptimizerShard& shard)
+    : context_(context), store_(store), settings_(settings), norm_(shard.norm), zero_(shard.zero) {
   for (const auto& parameter : store.parameters()) {
     for (const autograd::Segment& segment : parameter->segments) {
       SegmentState state;
@@ -18,12 +18,36 @@ Optimizer::Optimizer(const autograd::Context& context, autograd::ParameterStore&
       state.offset = parameter->offset + segment.offset;
       state.expert = segment.expert;
       state.weight_decay = parameter->decays ? settings.weight_decay : 0;
+      state.owned = {0, state.count()};
+      if (!shard.owned.empty()) state.owned = shard.owned.at(segments_.size());
       segments_.push_back(std::move(state));
     }
   }
-  const Shape flat{store.elements()};
-  first_moment_ = Tensor::zeros(context.allocator, context.dtype, flat);
-  if (settings.kind == OptimizerKind::kAdamW) second_moment_ = Tensor::zeros(context.allocator, context.dtype, flat);
+  place_state();
+}
+
+// Whole: laid out as the parameters. Sharded: what is owned of each segment after the other.
+void Optimizer::place_state() {
+  constexpr int64_t kAlignment = 16;  // elements
+  int64_t elements = 0;
+  for (SegmentState& segment : segments_) {
+    segment.kept = zero_ > 0 ? segment.owned : parallel::ElementRange{0, segment.count()};
+    segment.state_offset = zero_ > 0 ? elements : segment.offset;
+    elements += (segment.kept.count() + kAlignment - 1) / kAlignment * kAlignment;
+  }
+  if (zero_ == 0) elements = store_.elements();
+  const auto zeros = [&] { return Tensor::zeros(context_.allocator, context_.dtype, Shape{elements}); };
+  first_moment_ = zeros();
+  if (settings_.kind == OptimizerKind::kAdamW) second_moment_ = zeros();
+  if (zero_ == 2) shard_gradients_ = zeros();
+}
+
+int64_t Optimizer::gradient_offset(const SegmentState& segment) const {
+  return shard_gradients_ ? segment.state_offset : segment.offset + segment.kept.begin;
+}
+
+kernels::StatePlace Optimizer::place_of(const SegmentState& segment) const {
+  return {segment.offset + segment.kept.begin, gradient_offset(segment), segment.state_offset, segment.kept.count()};
 }
 
 double Optimizer::learning_rate(int64_t step, int64_t total_steps) const {
@@ -35,23 +59,43 @@ std::vector<MomentTensor> Optimizer::moments() const {
   return {{"exp_avg", first_moment_}, {"exp_avg_sq", second_moment_}};
 }
 
-GlobalNorm Optimizer::total_of(const std::vector<double>& squares) const {
-  if (norm_ != nullptr) return norm_->total(segments_, squares);
+std::vector<std::vector<double>> Optimizer::owned_squares() const {
+  std::vector<kernels::FlatRange> ranges;
+  for (const SegmentState& segment : segments_) {
+    const int64_t first = gradient_offset(segment) - segment.kept.begin;
+    for (int64_t begin = segment.owned.begin; begin < segment.owned.end; begin += parallel::kPieceElements) {
+      ranges.push_back({first + begin, std::min(parallel::kPieceElements, segment.owned.end - begin)});
+    }
+  }
+  std::vector<double> squares(ranges.size());
+  kernels::squared_norms(context_.exec, ranges, gradients(), squares);
+  std::vector<std::vector<double>> pieces;
+  auto next = squares.begin();
+  for (const SegmentState& segment : segments_) {
+    const auto end = next + parallel::pieces_of(segment.owned.count());
+    pieces.emplace_back(next, end);
+    next = end;
+  }
+  return pieces;
+}
+
+GlobalNorm Optimizer::total_of(const std::vector<std::vector<double>>& pieces) const {
+  if (norm_ != nullptr) return norm_->total(segments_, pieces);
   GlobalNorm norm;
-  for (size_t i = 0; i < squares.size(); ++i) {
-    norm.square += squares[i];
-    if (!std::isfinite(squares[i]) && norm.first_non_finite.empty()) norm.first_non_finite = segments_[i].name;
+  for (size_t i = 0; i < pieces.size(); ++i) {
+    std::vector<double> squares = pieces[i];
+    norm.segments.push_back(kernels::tree_sum(squares));
+    norm.square += norm.segments.back();
+    if (!std::isfinite(norm.segments.back()) && norm.first_non_finite.empty()) {
+      norm.first_non_finite = segments_[i].name;
+    }
   }
   return norm;
 }
 
 StepReport Optimizer::measure() {
-  std::vector<kernels::FlatRange> ranges;
-  for (const SegmentState& segment : segments_) ranges.push_back({segment.offset, segment.count()});
-  std::vector<double> squares(ranges.size());
-  kernels::squared_norms(context_.exec, ranges, store_.gradients(), squares);
-  for (size_t i = 0; i < squares.size(); ++i) segments_[i].gradient_norm = std::sqrt(squares[i]);
-  GlobalNorm norm = total_of(squares);
+  GlobalNorm norm = total_of(owned_squares());
+  for (size_t i = 0; i < segments_.size(); ++i) segments_[i].gradient_norm = std::sqrt(norm.segments[i]);
   StepReport report;
   report.first_non_finite = std::move(norm.first_non_finite);
   report.gradient_norm = std::sqrt(norm.square);
@@ -76,19 +120,19 @@ StepReport Optimizer::step(int64_t step, int64_t total_steps) {
 void Optimizer::update_adamw(double lr, double clip_factor) {
   std::vector<kernels::AdamWSegment> updates;
   for (const SegmentState& s : segments_) {
-    updates.push_back({s.offset, s.count(), lr * s.lr_scale, settings_.beta1, settings_.beta2, settings_.eps,
-                       s.weight_decay, s.steps, clip_factor});
+    updates.push_back({place_of(s), lr * s.lr_scale, settings_.beta1, settings_.beta2, settings_.eps, s.weight_decay,
+                       s.steps, clip_factor});
   }
-  kernels::adamw(context_.exec, updates, store_.values(), store_.gradients(), first_moment_, second_moment_);
+  kernels::adamw(context_.exec, updates, store_.values(), gradients(), first_moment_, second_moment_);
 }
 
 void Optimizer::update_sgd(double lr, double clip_factor) {
   std::vector<kernels::SgdSegment> updates;
   for (const SegmentState& s : segments_) {
     updates.push_back(
-        {s.offset, s.count(), lr * s.lr_scale, settings_.momentum, settings_.nesterov, s.weight_decay, clip_factor});
+        {place_of(s), lr * s.lr_scale, settings_.momentum, settings_.nesterov, s.weight_decay, clip_factor});
   }
-  kernels::sgd(context_.exec, updates, store_.values(), store_.gradients(), first_moment_);
+  kernels::sgd(context_.exec, updates, store_.values(), gradients(), first_moment_);
 }
 
 }  // namespace cadre::optim

@@ -5,8 +5,10 @@
 #include <vector>
 
 #include "autograd/parameter_store.h"
+#include "kernels/optimizer.h"
 #include "optim/norm_scope.h"
 #include "optim/settings.h"
+#include "parallel/data/ownership.h"
 
 namespace cadre::optim {
 
@@ -17,8 +19,11 @@ struct SegmentState {
   int expert = -1;
   double lr_scale = 1;
   double weight_decay = 0;
-  int64_t steps = 0;         // updates made so far
-  double gradient_norm = 0;  // of the last step, before clipping
+  int64_t steps = 0;             // updates made so far
+  double gradient_norm = 0;      // of the last step, before clipping
+  parallel::ElementRange owned;  // what this rank counts in the norm, and saves
+  parallel::ElementRange kept;   // what it has moments of, and updates
+  int64_t state_offset = 0;      // of kept.begin in the moments
   int64_t count() const { return shape.elements(); }
 };
 
@@ -32,27 +37,42 @@ struct StepReport {
 // A named part of the optimizer's tensors, for checkpoints: "exp_avg", "exp_avg_sq" or "momentum".
 struct MomentTensor {
   const char* name;
-  Tensor tensor;  // flat, laid out as the parameters
+  Tensor tensor;  // flat; what is kept of a segment begins at its state_offset
+};
+
+// Which part of the state this rank has.
+struct OptimizerShard {
+  int zero = 0;                               // ZeRO stage: 1 keeps moments of what is owned only, 2 gradients, too
+  std::vector<parallel::ElementRange> owned;  // by segment of the store; empty: all of them, whole
+  NormScope* norm = nullptr;                  // null: nobody has any other segment. Must outlive the optimizer
 };
 
 class Optimizer {
  public:
-  // `norm`: how the ranks' norms become one; null when this rank has all segments. Must outlive the optimizer.
   Optimizer(const autograd::Context& context, autograd::ParameterStore& store, OptimizerSettings settings,
-            NormScope* norm = nullptr);
+            const OptimizerShard& shard = {});
 
-  // One update from the store's gradients, which must be complete (summed over ranks). `step` from 1, `total_steps` for
-  // the schedule. Non-finite gradients leave parameters and moments untouched.
+  // One update of what is kept, from gradients that must be complete (summed over ranks) where this rank owns them;
+  // with ZeRO, of what is kept. `step` from 1, `total_steps` for the schedule. Non-finite gradients leave parameters
+  // and moments untouched.
   StepReport step(int64_t step, int64_t total_steps);
 
   double learning_rate(int64_t step, int64_t total_steps) const;
   std::vector<SegmentState>& segments() { return segments_; }
   const std::vector<SegmentState>& segments() const { return segments_; }
   std::vector<MomentTensor> moments() const;
+  int zero() const { return zero_; }
+  // The gradients that step() takes: the store's, or with zero = 2 its own, laid out as the moments.
+  const Tensor& gradients() const { return shard_gradients_ ? shard_gradients_ : store_.gradients(); }
+  // Where the gradient of what is kept begins in them.
+  int64_t gradient_offset(const SegmentState& segment) const;
 
  private:
+  void place_state();
+  kernels::StatePlace place_of(const SegmentState& segment) const;
+  std::vector<std::vector<double>> owned_squares() const;
+  GlobalNorm total_of(const std::vector<std::vector<double>>& pieces) const;
   StepReport measure();
-  GlobalNorm total_of(const std::vector<double>& squares) const;
   void update_adamw(double lr, double clip_factor);
   void update_sgd(double lr, double clip_factor);
 
@@ -60,9 +80,11 @@ class Optimizer {
   autograd::ParameterStore& store_;
   OptimizerSettings settings_;
   NormScope* norm_;
+  const int zero_;
   std::vector<SegmentState> segments_;
-  Tensor first_moment_;   // AdamW: m; SGD: momentum
-  Tensor second_moment_;  // AdamW: v
+  Tensor first_moment_;     // AdamW: m; SGD: momentum
+  Tensor second_moment_;    // AdamW: v
+  Tensor shard_gradients_;  // zero = 2
 };
 
 }  // namespace cadre::optim

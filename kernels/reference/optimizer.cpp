@@ -6,7 +6,11 @@ namespace cadre::reference {
 
 void adamw(const kernels::AdamWSegment& segment, double* weights, const double* gradients, double* m, double* v) {
   const double step = static_cast<double>(segment.step);
-  for (int64_t i = segment.offset; i < segment.offset + segment.count; ++i) {
+  weights += segment.place.weights;
+  gradients += segment.place.gradients;
+  m += segment.place.moments;
+  v += segment.place.moments;
+  for (int64_t i = 0; i < segment.place.count; ++i) {
     const double g = gradients[i] * segment.gradient_scale;
     m[i] = segment.beta1 * m[i] + (1 - segment.beta1) * g;
     v[i] = segment.beta2 * v[i] + (1 - segment.beta2) * g * g;
@@ -17,7 +21,10 @@ void adamw(const kernels::AdamWSegment& segment, double* weights, const double* 
 }
 
 void sgd(const kernels::SgdSegment& segment, double* weights, const double* gradients, double* buffer) {
-  for (int64_t i = segment.offset; i < segment.offset + segment.count; ++i) {
+  weights += segment.place.weights;
+  gradients += segment.place.gradients;
+  buffer += segment.place.moments;
+  for (int64_t i = 0; i < segment.place.count; ++i) {
     const double g = gradients[i] * segment.gradient_scale;
     buffer[i] = segment.momentum * buffer[i] + g;
     const double direction = segment.nesterov ? g + segment.momentum * buffer[i] : buffer[i];

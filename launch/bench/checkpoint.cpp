@@ -18,7 +18,7 @@ constexpr double kTrainingSeconds = 60;  // in which one save is to be hidden
 
 // The peer case's state, and as much again as makes a checkpoint of kSaveBytes.
 std::vector<StateEntry> entries_of(Session& session, PeerCase& peer, Tensor& filler) {
-  std::vector<StateEntry> entries = peer.state().entries();
+  std::vector<StateEntry> entries = peer.state().entries_to_save();
   uint64_t bytes = 0;
   for (const StateEntry& entry : entries) bytes += entry.bytes();
   constexpr int64_t kColumns = 1024;

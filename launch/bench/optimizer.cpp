@@ -20,7 +20,7 @@ nlohmann::json bench_optimizer(Session& session, const BenchOptions& options) {
   };
   const Tensor weights = flat(0.5), gradients = flat(1e-3), m = flat(0), v = flat(0);
   kernels::AdamWSegment segment;
-  segment.count = kElements;
+  segment.place = kernels::StatePlace::everywhere(0, kElements);
   segment.lr = 1e-3;
   const kernels::FlatRange whole{0, kElements};
   double norm = 0;

@@ -89,37 +89,6 @@ StateEntry rows_of(const StateEntry& entry, int64_t begin, int64_t end) {
   return part;
 }
 
-std::vector<StateEntry> share_of(const std::vector<StateEntry>& entries, int member, int members) {
-  uint64_t total = 0;
-  for (const StateEntry& entry : entries) total += entry.bytes();
-  const auto boundary = [&](int index) {
-    return static_cast<uint64_t>(static_cast<unsigned __int128>(total) * static_cast<unsigned>(index) /
-                                 static_cast<unsigned>(members));
-  };
-  const uint64_t begin = boundary(member);
-  const uint64_t end = boundary(member + 1);
-  std::vector<StateEntry> share;
-  uint64_t position = 0;
-  for (const StateEntry& entry : entries) {
-    const uint64_t bytes = entry.bytes();
-    if (bytes == 0 || entry.data.shape.rank() == 0) {
-      const bool mine = bytes == 0 ? member == 0 : begin <= position && position < end;
-      if (mine) share.push_back(entry);
-    } else {
-      const int64_t rows = entry.data.shape[0];
-      const uint64_t row_bytes = bytes / static_cast<uint64_t>(rows);
-      // The row that starts at or after a byte position belongs to the member of that position.
-      const auto row_at = [&](uint64_t target) {
-        if (target <= position) return int64_t{0};
-        return std::min(rows, static_cast<int64_t>((target - position + row_bytes - 1) / row_bytes));
-      };
-      if (row_at(begin) < row_at(end)) share.push_back(rows_of(entry, row_at(begin), row_at(end)));
-    }
-    position += bytes;
-  }
-  return share;
-}
-
 std::vector<Block> boxes_of_flat_range(const Shape& shape, int64_t begin, int64_t end) {
   std::vector<Block> boxes;
   if (begin < 0 || end > shape.elements()) {

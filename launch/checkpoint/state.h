@@ -36,12 +36,8 @@ void check_entry(const StateEntry& entry);
 // Rows [begin, end) of the first axis, as an entry of its own. Sharing storage.
 StateEntry rows_of(const StateEntry& entry, int64_t begin, int64_t end);
 
-// The part of a list that member `member` of `members` saves, when all of them hold the same list (data-parallel
-// replicas): equal in bytes up to one row of one tensor. The members' parts are disjoint and cover the list.
-std::vector<StateEntry> share_of(const std::vector<StateEntry>& entries, int member, int members);
-
 // The boxes that make up elements [begin, end) of a tensor of this shape in row-major order, in that order; at most
-// 2 x rank - 1 of them. For state that is sharded by flat element ranges (ZeRO).
+// 2 x rank - 1 of them. For state that is owned by flat element ranges.
 std::vector<Block> boxes_of_flat_range(const Shape& shape, int64_t begin, int64_t end);
 
 // Entries for data.shape.elements() elements from `begin` of a tensor, `data` being one contiguous axis.

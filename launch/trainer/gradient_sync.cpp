@@ -1,35 +1,75 @@
 #include "launch/trainer/gradient_sync.h"
 
+#include <algorithm>
+#include <string>
+#include <unordered_map>
+#include <utility>
+
 namespace cadre::launch {
 namespace {
 
-using parallel::Axis;
+// What one reducer reduces.
+struct Share {
+  Holders like;  // its group and how to sum over it
+  std::vector<parallel::ReducedParameter> parameters;
+};
 
-// A bucket may run over the padding between neighbours, but not over a parameter of another axis.
-parallel::ReducerOptions options_for(const autograd::ParameterStore& store, int64_t bucket_bytes) {
-  const auto element = static_cast<int64_t>(size_of(store.gradients().dtype()));
-  return {.bucket_bytes = bucket_bytes, .largest_gap = 64 / element - 1};
+Share& share_for(std::vector<Share>& shares, const Holders& holders) {
+  const auto found =
+      std::find_if(shares.begin(), shares.end(), [&](const Share& s) { return s.like.group == holders.group; });
+  if (found != shares.end()) return *found;
+  shares.push_back({holders, {}});
+  return shares.back();
+}
+
+// In backward's order, which reverses that of declaration; the same on every rank, as is the order of the groups.
+std::vector<Share> shares_of(const ModelShard& shard, const autograd::ParameterStore& store,
+                             const optim::Optimizer& optimizer) {
+  std::unordered_map<std::string, const optim::SegmentState*> here;
+  for (const optim::SegmentState& segment : optimizer.segments()) here[segment.name] = &segment;
+  std::vector<Share> shares;
+  const std::vector<GlobalSegment>& all = shard.segments();
+  for (size_t end = all.size(); end > 0;) {
+    size_t begin = end;
+    while (begin > 0 && all[begin - 1].parameter == all[end - 1].parameter) --begin;
+    autograd::Parameter* const parameter = store.find(all[begin].parameter);
+    parallel::ReducedParameter reduced{parameter, {}, all[begin].expert >= 0, shard.stage_of(all[begin])};
+    Share* share = nullptr;
+    for (size_t i = begin; i < end; ++i) {
+      Holders holders = shard.holders_of(all[i]);
+      if (holders.group == nullptr) continue;
+      share = &share_for(shares, holders);
+      parallel::HeldSegment segment{all[i].elements, all[i].first_piece, std::move(holders.ranks), 0, 0};
+      if (const auto found = here.find(all[i].name); found != here.end()) {
+        segment.offset = found->second->offset - parameter->offset;
+        segment.shard_offset = found->second->state_offset;
+      }
+      reduced.segments.push_back(std::move(segment));
+    }
+    if (share != nullptr) share->parameters.push_back(std::move(reduced));
+    end = begin;
+  }
+  return shares;
 }
 
 }  // namespace
 
-GradientSync::GradientSync(const ModelShard& shard, const autograd::ParameterStore& store, int64_t bucket_bytes)
-    : slots_(store.parameters().size()) {
-  for (const Axis axis : {Axis::kData, Axis::kExpertData, Axis::kEmbedding}) {
-    std::vector<parallel::GradientRange> ranges;
-    std::vector<size_t> members;
-    // Backward finishes parameters in reverse order of declaration.
-    for (size_t i = slots_.size(); i-- > 0;) {
-      const autograd::Parameter& parameter = *store.parameters()[i];
-      if (shard.axis_of(parameter.name, parameter.segments.front().expert) != axis) continue;
-      ranges.push_back({parameter.offset, parameter.shape.elements()});
-      members.push_back(i);
+GradientSync::GradientSync(const autograd::Context& context, const ModelShard& shard, autograd::ParameterStore& store,
+                           const optim::Optimizer& optimizer, int64_t bucket_bytes)
+    : store_(store), by_micro_batch_(optimizer.zero() == 2), slots_(store.parameters().size()) {
+  parallel::ReducedStorage storage{store.values(), {}, {}};
+  (by_micro_batch_ ? storage.shard : storage.gradients) = optimizer.gradients();
+  for (Share& share : shares_of(shard, store, optimizer)) {
+    std::vector<std::pair<int, int64_t>> slots;
+    for (size_t i = 0; i < share.parameters.size(); ++i) {
+      const autograd::Parameter* parameter = share.parameters[i].parameter;
+      if (parameter != nullptr) slots.emplace_back(parameter->index, static_cast<int64_t>(i));
     }
-    if (members.empty()) continue;
-    reducers_.push_back(std::make_unique<parallel::Reducer>(shard.mesh().along(axis), store.gradients(), ranges,
-                                                            options_for(store, bucket_bytes)));
-    for (size_t k = 0; k < members.size(); ++k) {
-      slots_[members[k]] = {reducers_.back().get(), static_cast<int64_t>(k)};
+    reducers_.push_back(std::make_unique<parallel::Reducer>(
+        *share.like.group, context.allocator, storage, std::move(share.parameters),
+        parallel::ReducerOptions{bucket_bytes, optimizer.zero(), share.like.block, share.like.across_stages}));
+    for (const auto& [parameter, index] : slots) {
+      slots_[static_cast<size_t>(parameter)] = {reducers_.back().get(), index};
     }
   }
 }
@@ -38,14 +78,13 @@ void GradientSync::start_step() {
   for (const auto& reducer : reducers_) reducer->start_step();
 }
 
-void GradientSync::ready(autograd::Parameter& parameter, bool last) {
-  if (!last) return;
-  parameter.zero_gradient_if_empty();  // before its bucket may be reduced
+void GradientSync::ready(const autograd::Parameter& parameter, bool last) {
   const Slot& slot = slots_[static_cast<size_t>(parameter.index)];
-  slot.reducer->mark_ready(slot.index);
+  slot.reducer->ready(slot.index, last);
 }
 
 parallel::ReducerReport GradientSync::finish() {
+  if (!by_micro_batch_) store_.zero_untouched_gradients();
   parallel::ReducerReport report;
   for (const auto& reducer : reducers_) {
     const parallel::ReducerReport part = reducer->finish();
@@ -56,6 +95,13 @@ parallel::ReducerReport GradientSync::finish() {
     report.start_seconds += part.start_seconds;
   }
   return report;
+}
+
+double GradientSync::publish() {
+  double seconds = 0;
+  for (const auto& reducer : reducers_) seconds += reducer->publish();
+  store_.touch();
+  return seconds;
 }
 
 }  // namespace cadre::launch

@@ -1,35 +1,42 @@
 #pragma once
-// Sums gradients over the ranks that hold the same parameters, while backward still runs, each along its axis
-// (model_shard.h).
+// Sums gradients over the ranks that hold the same parameters (model_shard.h), while backward still runs, and with ZeRO
+// takes updated values from their owners to the other holders: a reducer for each group of ranks.
 
 #include <memory>
 #include <vector>
 
 #include "autograd/parameter_store.h"
 #include "launch/trainer/model_shard.h"
+#include "optim/optimizer.h"
 #include "parallel/data/reducer.h"
 
 namespace cadre::launch {
 
 class GradientSync {
  public:
-  // `store` is materialised and must outlive this, as must `shard`.
-  GradientSync(const ModelShard& shard, const autograd::ParameterStore& store, int64_t bucket_bytes);
+  // The store is materialised, with zero = 2 without gradients, which then come from here. All must outlive this.
+  GradientSync(const autograd::Context& context, const ModelShard& shard, autograd::ParameterStore& store,
+               const optim::Optimizer& optimizer, int64_t bucket_bytes);
 
-  // Before the first backward.
+  // Before the first backward of a step.
   void start_step();
   // The parameter's local gradient has grown by that of a micro-batch; `last`: it is complete.
-  void ready(autograd::Parameter& parameter, bool last);
-  // Waits for all.
+  void ready(const autograd::Parameter& parameter, bool last);
+  // Waits for all. What nothing reached is zero.
   parallel::ReducerReport finish();
+  // After the optimizer's step. Returns the seconds that it took.
+  double publish();
 
  private:
   struct Slot {
     parallel::Reducer* reducer;
     int64_t index;
   };
-  std::vector<std::unique_ptr<parallel::Reducer>> reducers_;  // by axis
-  std::vector<Slot> slots_;                                   // by Parameter::index
+
+  autograd::ParameterStore& store_;
+  const bool by_micro_batch_;  // ZeRO-2
+  std::vector<std::unique_ptr<parallel::Reducer>> reducers_;
+  std::vector<Slot> slots_;  // by Parameter::index
 };
 
 }  // namespace cadre::launch

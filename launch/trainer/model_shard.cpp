@@ -1,5 +1,8 @@
 #include "launch/trainer/model_shard.h"
 
+#include <algorithm>
+#include <numeric>
+
 #include "autograd/parameter_store.h"
 #include "model/transformer.h"
 
@@ -8,11 +11,29 @@ namespace {
 
 using parallel::Axis;
 
-model::ExpertShard shard_of(parallel::Mesh& mesh, int64_t experts, parallel::DispatchOptions options) {
+std::vector<parallel::Placement> even_placement(int64_t experts, int ranks) {
+  return {experts == 0 ? parallel::Placement({}, ranks) : parallel::Placement::even(experts, ranks)};
+}
+
+model::ExpertShards shards_of(parallel::Mesh& mesh, const std::vector<parallel::Placement>& placements,
+                              parallel::DispatchOptions options) {
   parallel::Communicator& group = mesh.along(Axis::kExpert);
-  if (group.size() == 1) return model::ExpertShard::whole(experts);
-  const auto placement = parallel::Placement::even(experts, group.size());
-  return {placement.held_by(group.rank()), parallel::make_all_to_all_dispatcher(group, placement, options)};
+  std::vector<model::ExpertShard> shards;
+  for (const parallel::Placement& placement : placements) {
+    if (group.size() == 1) {
+      shards.push_back(model::ExpertShard::whole(placement.experts()));
+    } else {
+      shards.push_back(
+          {placement.held_by(group.rank()), parallel::make_all_to_all_dispatcher(group, placement, options)});
+    }
+  }
+  return model::ExpertShards(std::move(shards));
+}
+
+// "layers.<layer>...": the names of segments are a contract (docs/formats.md).
+int layer_in(const std::string& name) {
+  const std::string prefix = "layers.";
+  return name.starts_with(prefix) ? std::stoi(name.substr(prefix.size())) : -1;
 }
 
 // Declared, but never allocated.
@@ -20,9 +41,12 @@ std::vector<GlobalSegment> all_segments(const model::NetworkSettings& network) {
   autograd::ParameterStore store;
   const model::Transformer whole(store, network);
   std::vector<GlobalSegment> segments;
+  int64_t piece = 0;
   for (const auto& parameter : store.parameters()) {
     for (const autograd::Segment& segment : parameter->segments) {
-      segments.push_back({segment.name, segment.expert, segment.count()});
+      segments.push_back(
+          {segment.name, parameter->name, segment.expert, layer_in(segment.name), segment.count(), piece});
+      piece += parallel::pieces_of(segment.count());
     }
   }
   return segments;
@@ -40,14 +64,31 @@ std::vector<model::StageSpan> stages_of(const parallel::Mesh& mesh, const model:
   return mine;
 }
 
+std::vector<int> all_of(const parallel::Communicator& group) {
+  std::vector<int> ranks(static_cast<size_t>(group.size()));
+  std::iota(ranks.begin(), ranks.end(), 0);
+  return ranks;
+}
+
 }  // namespace
+
+int Holders::index() const {
+  if (group == nullptr) return -1;
+  const auto found = std::lower_bound(ranks.begin(), ranks.end(), group->rank());
+  return found != ranks.end() && *found == group->rank() ? static_cast<int>(found - ranks.begin()) : -1;
+}
 
 ModelShard::ModelShard(parallel::Mesh& mesh, const model::NetworkSettings& network, const ShardOptions& options)
     : mesh_(mesh),
-      experts_(shard_of(mesh, network.moe.num_experts, options.dispatch)),
+      zero_(options.zero),
+      tied_(network.model.tie_embeddings),
+      placements_(!options.placements.empty() ? options.placements
+                                              : even_placement(network.moe.num_experts, mesh.layout().expert)),
       stages_(stages_of(mesh, network, options.layers_per_stage)),
-      shares_embedding_(network.model.tie_embeddings && mesh.layout().pipeline > 1),
-      segments_(all_segments(network)) {}
+      experts_(shards_of(mesh, placements_, options.dispatch)),
+      segments_(all_segments(network)) {
+  for (size_t i = 0; i < segments_.size(); ++i) index_[segments_[i].name] = i;
+}
 
 int64_t ModelShard::parameter_count() const {
   int64_t count = 0;
@@ -55,14 +96,57 @@ int64_t ModelShard::parameter_count() const {
   return count;
 }
 
-Axis ModelShard::axis_of(const std::string& segment, int expert) const {
-  if (expert >= 0) return Axis::kExpertData;
-  return shares_embedding_ && segment == model::kEmbeddingName ? Axis::kEmbedding : Axis::kData;
+int64_t ModelShard::piece_count() const {
+  const GlobalSegment& last = segments_.back();
+  return last.first_piece + parallel::pieces_of(last.elements);
 }
 
-ModelShard::Place ModelShard::place_of(const std::string& segment, int expert) const {
-  const parallel::Communicator& group = mesh_.along(axis_of(segment, expert));
-  return {group.rank(), group.size()};
+const parallel::Placement& ModelShard::placement_of(int layer) const {
+  return placements_.size() == 1 ? placements_.front() : placements_.at(static_cast<size_t>(layer));
+}
+
+int ModelShard::stage_of(const GlobalSegment& segment) const {
+  for (size_t i = 0; i < stages_.size(); ++i) {
+    const model::StageSpan& stage = stages_[i];
+    const bool inside = segment.layer >= stage.begin && segment.layer < stage.end;
+    const bool embedding = segment.name == model::kEmbeddingName;
+    const bool outside = segment.layer < 0 && (embedding ? stage.first || (tied_ && stage.last) : stage.last);
+    if (inside || outside) return static_cast<int>(i);
+  }
+  return -1;
+}
+
+Holders ModelShard::holders_of(const GlobalSegment& segment) const {
+  if (stage_of(segment) < 0) return {};
+  parallel::Communicator& data = mesh_.along(Axis::kData);
+  if (segment.name == model::kEmbeddingName && tied_ && mesh_.layout().pipeline > 1) {
+    parallel::Communicator& ends = mesh_.along(Axis::kEmbedding);
+    return {&ends, all_of(ends), /*across_stages=*/true, static_cast<size_t>(mesh_.layout().data)};
+  }
+  return segment.expert < 0 ? Holders{&data, all_of(data)} : expert_holders(segment);
+}
+
+Holders ModelShard::expert_holders(const GlobalSegment& segment) const {
+  const parallel::Placement& placement = placement_of(segment.layer);
+  if (!placement.has_replicas()) {
+    parallel::Communicator& alike = mesh_.along(Axis::kExpertData);
+    const std::vector<int64_t>& held = placement.held_by(mesh_.here().expert);
+    if (!std::binary_search(held.begin(), held.end(), segment.expert)) return {};
+    return {&alike, all_of(alike)};
+  }
+  Holders holders{&mesh_.along(Axis::kData), {}};
+  for (int group = 0; group < mesh_.layout().expert_data(); ++group) {
+    for (const int member : placement.holders(segment.expert)) {
+      holders.ranks.push_back(group * mesh_.layout().expert + member);
+    }
+  }
+  return holders;
+}
+
+parallel::ElementRange ModelShard::owned_range(const GlobalSegment& segment) const {
+  const Holders holders = holders_of(segment);
+  return parallel::owned_range(segment.elements, segment.first_piece, holders.index(),
+                               static_cast<int>(holders.ranks.size()));
 }
 
 }  // namespace cadre::launch

@@ -2,12 +2,14 @@
 // Which part of the model this rank has, and with whom it shares it.
 
 #include <string>
+#include <unordered_map>
 #include <vector>
 
-#include "launch/checkpoint/state.h"
+#include "autograd/parameter.h"
 #include "model/expert_shard.h"
 #include "model/settings.h"
 #include "model/stage.h"
+#include "parallel/data/ownership.h"
 #include "parallel/mesh/mesh.h"
 
 namespace cadre::launch {
@@ -15,47 +17,72 @@ namespace cadre::launch {
 // A segment of the whole model, in the order of one rank that has all.
 struct GlobalSegment {
   std::string name;
+  std::string parameter;  // that it is a part of
   int expert = -1;
+  int layer = -1;  // -1: the embedding, or what follows the layers
   int64_t elements = 0;
+  int64_t first_piece = 0;  // the number of its first piece among those of the whole model
 };
 
-// How layers and experts are shared out.
+// How layers, experts and state are shared out.
 struct ShardOptions {
   // Of each pipeline stage, rank s % pipeline having stage s; empty: all layers, one stage.
   std::vector<int64_t> layers_per_stage{};
   parallel::DispatchOptions dispatch{};
+  int zero = 0;  // ZeRO stage
+  // Of experts on the mesh's expert axis, one for all layers or one for each; empty: evenly, with replicas where there
+  // are more ranks than experts.
+  std::vector<parallel::Placement> placements{};
+};
+
+// Who has a segment: ranks of `group`, ascending.
+struct Holders {
+  parallel::Communicator* group = nullptr;
+  std::vector<int> ranks;
+  bool across_stages = false;
+  size_t block = 1;  // gradients are summed in a tree over blocks of so many ranks
+
+  // Where this rank stands among them; -1: it does not.
+  int index() const;
 };
 
 class ModelShard {
  public:
-  // Experts evenly over the mesh's expert axis. `mesh` must outlive the shard.
+  // `mesh` must outlive the shard.
   ModelShard(parallel::Mesh& mesh, const model::NetworkSettings& network, const ShardOptions& options = {});
 
   parallel::Mesh& mesh() const { return mesh_; }
-  const model::ExpertShard& experts() const { return experts_; }
+  const model::ExpertShards& experts() const { return experts_; }
   // Of this rank, in their order.
   const std::vector<model::StageSpan>& stages() const { return stages_; }
+  int zero() const { return zero_; }
   const std::vector<GlobalSegment>& segments() const { return segments_; }
+  const GlobalSegment& segment(const std::string& name) const { return segments_[index_.at(name)]; }
+  size_t index_of(const std::string& name) const { return index_.at(name); }
   int64_t parameter_count() const;  // of the whole model
-  // Whether this rank has all of it.
-  bool whole() const { return mesh_.layout().expert == 1 && mesh_.layout().pipeline == 1; }
+  int64_t piece_count() const;      // likewise
 
-  // The axis along which ranks hold the same values: experts' expert_data; data for what is dense, but for an embedding
-  // that the first and the last stage share.
-  parallel::Axis axis_of(const std::string& segment, int expert) const;
-  struct Place {
-    int index = 0;
-    int count = 1;
-    bool first() const { return index == 0; }
-  };
-  Place place_of(const std::string& segment, int expert) const;
+  // Which of this rank's stages has a segment, some of its experts' ranks at least; -1: none.
+  int stage_of(const GlobalSegment& segment) const;
+  // Without a group when this rank has no part in it. Along data for what is dense, but for an embedding that the first
+  // and the last stage share. An expert's holders are along expert_data, where no expert of its layer has replicas
+  // within an expert group; else they are spread over data.
+  Holders holders_of(const GlobalSegment& segment) const;
+  // What this rank owns of a segment that it holds.
+  parallel::ElementRange owned_range(const GlobalSegment& segment) const;
 
  private:
+  const parallel::Placement& placement_of(int layer) const;
+  Holders expert_holders(const GlobalSegment& segment) const;
+
   parallel::Mesh& mesh_;
-  model::ExpertShard experts_;
+  int zero_;
+  bool tied_;
+  std::vector<parallel::Placement> placements_;
   std::vector<model::StageSpan> stages_;
-  bool shares_embedding_;
+  model::ExpertShards experts_;
   std::vector<GlobalSegment> segments_;
+  std::unordered_map<std::string, size_t> index_;  // by name
 };
 
 }  // namespace cadre::launch

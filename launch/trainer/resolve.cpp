@@ -70,10 +70,9 @@ void resolve_layout(ResolvedRun& run, int rank, int ranks) {
   run.layout = parallel::resolve_layout(request, ranks);
   parallel.data_parallel = run.layout.data;
   parallel.layers_per_stage = decide_stages(parallel, run.settings.network(), run.settings.data.seq_length);
-  const int64_t experts = run.settings.moe.num_experts;
-  if (run.layout.expert > 1 && experts < run.layout.expert) {
-    throw ConfigError(fmt::format("parallel.expert_parallel: {} ranks for {} experts; wanted at most {}",
-                                  run.layout.expert, experts, std::max<int64_t>(1, experts)));
+  if (run.layout.expert > 1 && run.settings.moe.num_experts == 0) {
+    throw ConfigError(fmt::format("parallel.expert_parallel: {} ranks for the experts of a dense model; wanted 1",
+                                  run.layout.expert));
   }
   run.plan = {run.settings.batch.global_batch_size, run.settings.batch.micro_batch_size,
               parallel::coordinates_of(run.layout, rank).data, run.layout.data};

@@ -1,9 +1,9 @@
 #pragma once
-// The global gradient norm over ranks: each segment's square from the first rank that holds it, then one sum in the
-// order of a rank that has all, so that its bits do not depend on who has what.
+// The global gradient norm over ranks: each piece's square from the rank that owns it, a tree over the pieces of a
+// segment, and one sum over segments in the order of a rank that has all, so that its bits do not depend on who has
+// what.
 
-#include <string>
-#include <unordered_map>
+#include <vector>
 
 #include "core/tensor.h"
 #include "launch/trainer/model_shard.h"
@@ -13,9 +13,9 @@ namespace cadre::launch {
 
 class ShardedNorm final : public optim::NormScope {
  public:
-  ShardedNorm(const ModelShard& shard, Allocator& allocator);
+  ShardedNorm(const ModelShard& shard, Allocator& allocator) : shard_(shard), allocator_(allocator) {}
   optim::GlobalNorm total(const std::vector<optim::SegmentState>& segments,
-                          const std::vector<double>& squares) override;
+                          const std::vector<std::vector<double>>& pieces) override;
 
   // One value for each segment of the whole model, from values of the segments here; the same on every rank.
   // Collective.
@@ -24,7 +24,6 @@ class ShardedNorm final : public optim::NormScope {
  private:
   const ModelShard& shard_;
   Allocator& allocator_;
-  std::unordered_map<std::string, size_t> index_;  // into the global segments, by name
 };
 
 }  // namespace cadre::launch

@@ -7,17 +7,30 @@
 namespace cadre::launch {
 namespace {
 
-using parallel::Axis;
-
-// Along which ranks hold the same values (model_shard.h).
-constexpr Axis kSharingAxes[] = {Axis::kData, Axis::kExpertData, Axis::kEmbedding};
-
 // The parameters must be materialised between the model's declarations and the optimizer's construction.
-autograd::ParameterStore& materialised(autograd::ParameterStore& store, const autograd::Context& context,
-                                       uint64_t seed) {
-  store.materialise(context, seed);
+autograd::ParameterStore& materialised(autograd::ParameterStore& store, const autograd::Context& context, uint64_t seed,
+                                       int zero) {
+  store.materialise(context, seed, /*gradients=*/zero < 2);
   return store;
 }
+
+optim::OptimizerShard shard_for(const ModelShard& shard, const autograd::ParameterStore& store,
+                                optim::NormScope& norm) {
+  optim::OptimizerShard result{shard.zero(), {}, &norm};
+  for (const auto& parameter : store.parameters()) {
+    for (const autograd::Segment& segment : parameter->segments) {
+      result.owned.push_back(shard.owned_range(shard.segment(segment.name)));
+    }
+  }
+  return result;
+}
+
+std::string moment_name(const optim::SegmentState& segment, const optim::MomentTensor& moment) {
+  return "/optimizer/" + segment.name + "/" + moment.name;
+}
+
+// Elements [begin, begin + count) of flat storage.
+TensorView flat_part(const Tensor& flat, int64_t begin, int64_t count) { return flat.flat_slice(begin, Shape{count}); }
 
 }  // namespace
 
@@ -38,7 +51,8 @@ TrainState::TrainState(const autograd::Context& context, const model::NetworkSet
       shard_(shard),
       norm_(shard, context.allocator),
       model_(store_, network, shard.experts(), shard.stages()),
-      optimizer_(context, materialised(store_, context, seed), optimizer, shard.whole() ? nullptr : &norm_) {
+      optimizer_(context, materialised(store_, context, seed, shard.zero()), optimizer,
+                 shard_for(shard, store_, norm_)) {
   for (int64_t layer = 0; layer < model_.moe_layers(); ++layer) {
     Tensor uniform = Tensor::empty(context.allocator, Dtype::kF64, Shape{network.moe.num_experts});
     std::fill_n(uniform.data<double>(), uniform.elements(), 1.0 / static_cast<double>(uniform.elements()));
@@ -46,39 +60,24 @@ TrainState::TrainState(const autograd::Context& context, const model::NetworkSet
   }
 }
 
-std::vector<StateEntry> TrainState::entries_along(Axis axis) const {
+std::vector<StateEntry> TrainState::entries_to_save() const {
   std::vector<StateEntry> entries;
+  const auto add = [&](const std::string& name, const optim::SegmentState& segment, const Tensor& flat, int64_t begin) {
+    const TensorView part = flat_part(flat, begin, segment.owned.count());
+    for (StateEntry& entry : flat_entries(name, segment.shape, segment.owned.begin, part)) {
+      entries.push_back(std::move(entry));
+    }
+  };
   for (const optim::SegmentState& segment : optimizer_.segments()) {
-    if (shard_.axis_of(segment.name, segment.expert) != axis) continue;
-    entries.push_back(whole_entry("/model/" + segment.name, store_.values().flat_slice(segment.offset, segment.shape)));
+    add("/model/" + segment.name, segment, store_.values(), segment.offset + segment.owned.begin);
   }
   for (const optim::SegmentState& segment : optimizer_.segments()) {
-    if (shard_.axis_of(segment.name, segment.expert) != axis) continue;
     for (const optim::MomentTensor& moment : optimizer_.moments()) {
-      entries.push_back(whole_entry("/optimizer/" + segment.name + "/" + moment.name,
-                                    moment.tensor.flat_slice(segment.offset, segment.shape)));
+      add(moment_name(segment, moment), segment, moment.tensor,
+          segment.state_offset + segment.owned.begin - segment.kept.begin);
     }
   }
   return entries;
-}
-
-std::vector<StateEntry> TrainState::entries() const {
-  std::vector<StateEntry> all;
-  for (const Axis axis : kSharingAxes) {
-    for (StateEntry& entry : entries_along(axis)) all.push_back(std::move(entry));
-  }
-  return all;
-}
-
-std::vector<StateEntry> TrainState::entries_to_save() const {
-  std::vector<StateEntry> mine;
-  for (const Axis axis : kSharingAxes) {
-    const parallel::Communicator& group = shard_.mesh().along(axis);
-    for (StateEntry& entry : share_of(entries_along(axis), group.rank(), group.size())) {
-      mine.push_back(std::move(entry));
-    }
-  }
-  return mine;
 }
 
 nlohmann::json TrainState::scalars() {
@@ -97,7 +96,13 @@ nlohmann::json TrainState::scalars() {
 }
 
 void TrainState::restore(CheckpointReader& reader) {
-  for (const StateEntry& entry : entries()) reader.read(entry.name, entry.data);
+  for (const StateEntry& entry : model_entries(store_)) reader.read(entry.name, entry.data);
+  for (const optim::SegmentState& segment : optimizer_.segments()) {
+    for (const optim::MomentTensor& moment : optimizer_.moments()) {
+      reader.read_flat(moment_name(segment, moment), segment.kept.begin,
+                       flat_part(moment.tensor, segment.state_offset, segment.kept.count()));
+    }
+  }
   restore_scalars(reader.manifest().header.state, reader.directory().string());
   store_.touch();
 }

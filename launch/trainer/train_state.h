@@ -30,16 +30,14 @@ class TrainState {
   int64_t step = 0;               // finished steps
   std::vector<Tensor> fractions;  // f64 [experts] by MoE layer: expert fractions of the last global batch
 
-  // "/model/<segment>" and "/optimizer/<segment>/<moment>", views into live storage: all that this rank holds.
-  std::vector<StateEntry> entries() const;
-  // The part of them that this rank saves; over all ranks, everything once.
+  // "/model/<segment>" and "/optimizer/<segment>/<moment>", views into live storage: what this rank owns; over all
+  // ranks, everything once.
   std::vector<StateEntry> entries_to_save() const;
   // Of the whole model. Collective.
   nlohmann::json scalars();
   void restore(CheckpointReader& reader);
 
  private:
-  std::vector<StateEntry> entries_along(parallel::Axis axis) const;
   void restore_scalars(const nlohmann::json& scalars, const std::string& where);
 
   const autograd::Context& context_;

@@ -25,7 +25,7 @@ Trainer::Trainer(const autograd::Context& context, TrainState& state, parallel::
       state_(state),
       mesh_(mesh),
       options_(std::move(options)),
-      gradients_(state.shard(), state.store(), options_.bucket_bytes),
+      gradients_(context, state.shard(), state.store(), state.optimizer(), options_.bucket_bytes),
       interpreter_(mesh.along(Axis::kPipeline), context.allocator, schedule_for(mesh, options_)) {}
 
 // One all_reduce for everything small.
@@ -85,7 +85,6 @@ StepOutcome Trainer::step(const std::function<data::Batch()>& next_batch, const 
   StepWork work(context_, state_, options_.step, mesh_.layout().pipeline, next_batch,
                 [this](autograd::Parameter& parameter, bool last) { gradients_.ready(parameter, last); });
   interpreter_.run(work);
-  state_.store().zero_untouched_gradients();
   const parallel::ReducerReport reduced = gradients_.finish();
   StepTotals totals = work.totals();
   StepOutcome outcome;
@@ -94,12 +93,13 @@ StepOutcome Trainer::step(const std::function<data::Batch()>& next_batch, const 
   const optim::StepReport update = state_.optimizer().step(step, options_.total_steps);
   outcome.finite = update.finite && std::isfinite(totals.loss);
   outcome.non_finite = std::isfinite(totals.loss) ? "the gradient of " + update.first_non_finite : "the loss";
+  const double publishing = update.finite ? gradients_.publish() : 0;
   if (outcome.finite) {
     state_.step = step;
     update_fractions(totals);
   }
   outcome.metrics = metrics_of(totals, update, step);
-  outcome.metrics.exposed_communication_seconds = reduced.exposed_seconds + interpreter_.exposed_seconds();
+  outcome.metrics.exposed_communication_seconds = reduced.exposed_seconds + publishing + interpreter_.exposed_seconds();
   outcome.metrics.seconds = seconds_since(start);
   return outcome;
 }

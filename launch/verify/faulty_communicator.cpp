@@ -40,8 +40,8 @@ class DoubledWork final : public Work {
 
 class Disturbed final : public Communicator {
  public:
-  Disturbed(std::unique_ptr<Communicator> inner, Disturbance disturbance, int64_t bucket)
-      : inner_(std::move(inner)), disturbance_(disturbance), bucket_(bucket) {}
+  Disturbed(std::unique_ptr<Communicator> inner, Disturbance disturbance, std::string label, int64_t bucket)
+      : inner_(std::move(inner)), disturbance_(disturbance), label_(std::move(label)), bucket_(bucket) {}
   int rank() const override { return inner_->rank(); }
   int size() const override { return inner_->size(); }
   const parallel::Group& group() const override { return inner_->group(); }
@@ -49,8 +49,7 @@ class Disturbed final : public Communicator {
     return inner_->split(color, key, name);
   }
   WorkPtr all_reduce(TensorView data, Reduction reduction, CollectiveLabel label) override {
-    const bool chosen = std::strcmp(label.name, "gradients") == 0 && (bucket_ < 0 || bucket_ == next_++);
-    if (!chosen) return inner_->all_reduce(data, reduction, label);
+    if (!chosen(label)) return inner_->all_reduce(data, reduction, label);
     if (disturbance_ == Disturbance::kSkip) return std::make_unique<NoWork>();
     return std::make_unique<DoubledWork>(inner_->all_reduce(data, reduction, label), data);
   }
@@ -62,7 +61,12 @@ class Disturbed final : public Communicator {
   }
   WorkPtr all_to_all(TensorView send, const std::vector<int64_t>& send_rows, TensorView receive,
                      const std::vector<int64_t>& receive_rows, CollectiveLabel label) override {
-    return inner_->all_to_all(send, send_rows, receive, receive_rows, label);
+    if (!chosen(label)) return inner_->all_to_all(send, send_rows, receive, receive_rows, label);
+    if (disturbance_ == Disturbance::kSkip) {
+      std::memset(receive.data, 0, static_cast<size_t>(receive.shape.elements()) * size_of(receive.dtype));
+      return std::make_unique<NoWork>();
+    }
+    return std::make_unique<DoubledWork>(inner_->all_to_all(send, send_rows, receive, receive_rows, label), receive);
   }
   WorkPtr broadcast(TensorView data, int root, CollectiveLabel label) override {
     return inner_->broadcast(data, root, label);
@@ -82,8 +86,11 @@ class Disturbed final : public Communicator {
   }
 
  private:
+  bool chosen(CollectiveLabel label) { return label_ == label.name && (bucket_ < 0 || bucket_ == next_++); }
+
   std::unique_ptr<Communicator> inner_;
   Disturbance disturbance_;
+  std::string label_;
   int64_t bucket_;
   int64_t next_ = 0;
 };
@@ -91,8 +98,8 @@ class Disturbed final : public Communicator {
 }  // namespace
 
 std::unique_ptr<Communicator> disturb_reductions(std::unique_ptr<Communicator> inner, Disturbance disturbance,
-                                                 int64_t bucket) {
-  return std::make_unique<Disturbed>(std::move(inner), disturbance, bucket);
+                                                 std::string label, int64_t bucket) {
+  return std::make_unique<Disturbed>(std::move(inner), disturbance, std::move(label), bucket);
 }
 
 }  // namespace cadre::launch

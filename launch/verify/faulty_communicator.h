@@ -2,6 +2,7 @@
 // Deliberate faults, to prove that the proof finds them.
 
 #include <memory>
+#include <string>
 
 #include "core/config/fields.h"
 #include "parallel/mesh/mesh.h"
@@ -11,7 +12,7 @@ namespace cadre::launch {
 enum class Fault {
   kNone,
   kSkippedReduction,      // dense gradients are not summed along data
-  kSkippedExperts,        // experts' gradients are not summed along expert_data
+  kSkippedExperts,        // experts' gradients are not summed over the ranks that hold them
   kDoubledReduction,      // one bucket of dense gradients counts twice
   kUnsynchronisedRouter,  // the first router's gradient stays local
   kDroppedRouterLoss,     // the last rank leaves out its balance losses
@@ -19,10 +20,12 @@ enum class Fault {
   kUnsummedEmbedding,     // a tied embedding is not summed over first and last stage
 };
 
-// Disturbs gradient reductions along an axis: of all buckets, or of one, by its place in the order of reduction.
+// Disturbs the reductions with a label: of all buckets, or of one, by its place in the order of reduction. Skipped, the
+// others' contributions count as zero; doubled, what arrives counts twice.
 enum class Disturbance { kSkip, kDouble };
 std::unique_ptr<parallel::Communicator> disturb_reductions(std::unique_ptr<parallel::Communicator> inner,
-                                                           Disturbance disturbance, int64_t bucket = -1);
+                                                           Disturbance disturbance, std::string label,
+                                                           int64_t bucket = -1);
 
 }  // namespace cadre::launch
 

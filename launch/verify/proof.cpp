@@ -47,7 +47,7 @@ Flips Proof::near_ties() const {
 // FP32 replays the reference's routing: a near-tie that rounding decides is no wrong gradient.
 Comparison Proof::compare_with(const Variant& variant, Dtype dtype) const {
   const bool narrow = dtype == Dtype::kF32;
-  const RunCase run{variant, dtype, narrow ? &reference_.routing : nullptr, fault_};
+  const RunCase run{variant, dtype, narrow ? &reference_.routing : nullptr, fault_, case_.zero, {}};
   const bool on_world = world_ != nullptr && world_->size() == variant.layout.ranks();
   const CaseResult result = on_world ? run_case_on(*world_, case_, run) : run_case(case_, run);
   return compare(result, reference_, order_, tolerance_of(dtype), narrow ? kFp32Floor : 0);

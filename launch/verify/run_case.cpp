@@ -28,18 +28,22 @@ int64_t bucket_of_first_router(const model::NetworkSettings& network) {
   return -1;
 }
 
+// Experts with replicas within a group are reduced along data, others along expert_data.
 parallel::Mesh::Wrap wrap_for(Fault fault, const model::NetworkSettings& network) {
-  const auto around = [](Axis where, Disturbance disturbance, int64_t bucket) -> parallel::Mesh::Wrap {
+  const auto around = [](std::vector<Axis> where, Disturbance disturbance, const char* label,
+                         int64_t bucket = -1) -> parallel::Mesh::Wrap {
     return [=](Axis axis, std::unique_ptr<parallel::Communicator> inner) {
-      return axis == where ? disturb_reductions(std::move(inner), disturbance, bucket) : std::move(inner);
+      const bool reduces = std::find(where.begin(), where.end(), axis) != where.end();
+      return reduces ? disturb_reductions(std::move(inner), disturbance, label, bucket) : std::move(inner);
     };
   };
+  const auto skip = Disturbance::kSkip;
   switch (fault) {
-    case Fault::kSkippedReduction: return around(Axis::kData, Disturbance::kSkip, -1);
-    case Fault::kSkippedExperts: return around(Axis::kExpertData, Disturbance::kSkip, -1);
-    case Fault::kDoubledReduction: return around(Axis::kData, Disturbance::kDouble, 1);
-    case Fault::kUnsynchronisedRouter: return around(Axis::kData, Disturbance::kSkip, bucket_of_first_router(network));
-    case Fault::kUnsummedEmbedding: return around(Axis::kEmbedding, Disturbance::kSkip, -1);
+    case Fault::kSkippedReduction: return around({Axis::kData}, skip, "gradients");
+    case Fault::kSkippedExperts: return around({Axis::kData, Axis::kExpertData}, skip, "expert gradients");
+    case Fault::kDoubledReduction: return around({Axis::kData}, Disturbance::kDouble, "gradients", 1);
+    case Fault::kUnsynchronisedRouter: return around({Axis::kData}, skip, "gradients", bucket_of_first_router(network));
+    case Fault::kUnsummedEmbedding: return around({Axis::kEmbedding}, skip, "gradients");
     case Fault::kNone:
     case Fault::kDroppedRouterLoss:
     case Fault::kDroppedStageLoss: return {};
@@ -47,11 +51,15 @@ parallel::Mesh::Wrap wrap_for(Fault fault, const model::NetworkSettings& network
   return {};
 }
 
-ShardOptions shard_options(const VerifyCase& verify_case, const Variant& variant) {
+ShardOptions shard_options(const VerifyCase& verify_case, const RunCase& run) {
+  const Variant& variant = run.variant;
   ParallelSettings parallel;
   parallel.pipeline_parallel = variant.layout.pipeline;
   parallel.stages_per_rank = variant.stages_per_rank;
-  return {decide_stages(parallel, verify_case.network, verify_case.seq_length), {verify_case.max_dispatch_tokens}};
+  return {decide_stages(parallel, verify_case.network, verify_case.seq_length),
+          {verify_case.max_dispatch_tokens},
+          run.zero,
+          run.placements};
 }
 
 // One rank.
@@ -63,7 +71,7 @@ class Rank {
         network_(network_of(verify_case, run, world)),
         context_{{threads_, kernels::best_isa()}, *allocator_, run.dtype},
         mesh_(world, run.variant.layout, wrap_for(run.fault, verify_case.network)),
-        shard_(mesh_, network_, shard_options(verify_case, run.variant)),
+        shard_(mesh_, network_, shard_options(verify_case, run)),
         state_(context_, network_, shard_, {}, verify_case.seed),
         trainer_(context_, state_, mesh_, options()) {}
 
@@ -138,12 +146,13 @@ class Rank {
       elements += segment.elements;
     }
     const Tensor all = Tensor::zeros(*allocator_, Dtype::kF64, Shape{elements});
-    const Tensor& flat = state_.store().gradients();
-    for (const optim::SegmentState& segment : state_.optimizer().segments()) {
-      if (!shard_.place_of(segment.name, segment.expert).first()) continue;
+    const optim::Optimizer& optimizer = state_.optimizer();
+    const Tensor& flat = optimizer.gradients();
+    for (const optim::SegmentState& segment : optimizer.segments()) {
       double* const out = all.data<double>() + offsets.at(segment.name);
-      for (int64_t i = 0; i < segment.count(); ++i) {
-        const int64_t at = segment.offset + i;
+      const int64_t first = optimizer.gradient_offset(segment) - segment.kept.begin;
+      for (int64_t i = segment.owned.begin; i < segment.owned.end; ++i) {
+        const int64_t at = first + i;
         out[i] = flat.dtype() == Dtype::kF64 ? flat.data<double>()[at] : static_cast<double>(flat.data<float>()[at]);
       }
     }

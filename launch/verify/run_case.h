@@ -8,6 +8,7 @@
 #include "launch/verify/faulty_communicator.h"
 #include "launch/verify/variant.h"
 #include "launch/verify/verify_case.h"
+#include "parallel/expert/placement.h"
 
 namespace cadre::launch {
 
@@ -25,10 +26,13 @@ struct RunCase {
   Dtype dtype = Dtype::kF64;
   const RecordedRouting* replay = nullptr;  // null: route freely
   Fault fault = Fault::kNone;
+  int zero = 0;                                   // ZeRO stage
+  std::vector<parallel::Placement> placements{};  // of experts (model_shard.h)
 };
 
-// The result is the whole model's, each segment from the first rank that holds it. Ranks are threads of this process.
-// verify_case.micro_batches is a multiple of the layout's data ranks, and its layers are enough for the stages.
+// The result is the whole model's, each part of a segment from the rank that owns it. Ranks are threads of this
+// process. verify_case.micro_batches is a multiple of the layout's data ranks, and its layers are enough for the
+// stages.
 CaseResult run_case(const VerifyCase& verify_case, const RunCase& run);
 // The same on the ranks of `world`, as many as the layout has; every one gets the result. Collective.
 CaseResult run_case_on(parallel::Communicator& world, const VerifyCase& verify_case, const RunCase& run);

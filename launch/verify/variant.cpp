@@ -84,7 +84,7 @@ std::vector<Variant> all_variants(int least_ranks, int most_ranks, int64_t exper
   size_t turn = 0;
   for (int ranks = least_ranks; ranks <= most_ranks; ++ranks) {
     for (const parallel::Layout& layout : parallel::all_layouts(ranks)) {
-      if (layout.expert > 1 && experts < layout.expert) continue;
+      if (layout.expert > 1 && experts == 0) continue;
       if (layout.pipeline == 1) {
         variants.push_back({layout});
         continue;

@@ -23,8 +23,8 @@ struct Variant {
 // Throws ConfigError.
 Variant parse_variant(const std::string& text);
 
-// Every layout of up to so many ranks that has no more expert ranks than experts and no more stages than layers; with a
-// pipeline each schedule in turn, or, with `all_schedules`, all of them.
+// Every layout of up to so many ranks that has no more stages than layers, and expert ranks only where there are
+// experts; with a pipeline each schedule in turn, or, with `all_schedules`, all of them.
 std::vector<Variant> all_variants(int least_ranks, int most_ranks, int64_t experts, int64_t layers, bool all_schedules);
 
 }  // namespace cadre::launch

@@ -10,13 +10,13 @@ small=(--set moe.num_experts=5 --set model.num_layers=3 --set precision.compute=
 
 # A layout is a name, its ranks and its settings.
 layouts="
-dp2-ep2       2 expert_parallel=2
+dp2-ep2       2 expert_parallel=2 zero=0
 dp4-ep2       4 expert_parallel=2
 dp4-ep4       4 expert_parallel=4
-pp2           2 pipeline_parallel=2
+pp2           2 pipeline_parallel=2 zero=2
 pp3-zb        3 pipeline_parallel=3 schedule=zero_bubble
 dp2-pp2-gpipe 4 pipeline_parallel=2 schedule=gpipe layers_per_stage=[1,2]
-dp2-ep2-pp2-i 4 pipeline_parallel=2 expert_parallel=2 schedule=interleaved stages_per_rank=2 layers_per_stage=[1,1,1,0]
+dp2-ep2-pp2-i 4 zero=2 pipeline_parallel=2 expert_parallel=2 schedule=interleaved stages_per_rank=2 layers_per_stage=[1,1,1,0]
 "
 # train_on LAYOUT DIRECTORY [ARGUMENT ...]
 train_on() {
@@ -45,6 +45,12 @@ for name in $names; do
   same_values validation_loss "$name" one 2 1e-9
 done
 
+# More ranks than experts: replicas.
+train 1 three "${small[@]}" --set moe.num_experts=3
+train 4 three-ep4 "${small[@]}" --set moe.num_experts=3 --set parallel.expert_parallel=4
+same_losses three-ep4 three 12 1e-9
+same_values grad_norm three-ep4 three 12 1e-9
+
 train 2 fp32 --set run.steps=5 --set checkpoint.every=0
 for setting in expert_parallel=2 pipeline_parallel=2; do
   train 2 fp32-$setting --set run.steps=5 --set checkpoint.every=0 --set parallel.$setting
@@ -58,7 +64,8 @@ refused() {
   [ "$status" = 2 ] && grep -qF "$message" refused.log || { cat refused.log; echo "wanted exit 2 and: $message; got $status"; exit 1; }
 }
 refused 4 "parallel.expert_parallel: 3 does not divide data_parallel, 4" --set parallel.expert_parallel=3
-refused 4 "parallel.expert_parallel: 4 ranks for 2 experts; wanted at most 2" --set parallel.expert_parallel=4 --set moe.num_experts=2
+refused 4 "parallel.expert_parallel: 4 ranks for the experts of a dense model; wanted 1" --set parallel.expert_parallel=4 \
+  --set moe.num_experts=0
 refused 4 "parallel.pipeline_parallel: 3 stages for 4 ranks; wanted a divisor, such as 2 or 4" --set parallel.pipeline_parallel=3
 refused 4 "parallel.pipeline_parallel: 4 x 1 stages for 2 layers; wanted at most 2 stages" --set parallel.pipeline_parallel=4
 refused 2 "parallel.layers_per_stage: the sum is 3, but the model has 2 layers" --set parallel.pipeline_parallel=2 --set 'parallel.layers_per_stage=[1,2]'

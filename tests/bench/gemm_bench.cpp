@@ -289,8 +289,8 @@ struct Bench {
     for (int64_t i = 0; i < kCount; ++i) {
       const int64_t begin = elements * i / kCount;
       const int64_t count = elements * (i + 1) / kCount - begin;
-      segments.push_back({.offset = begin, .count = count, .lr = 1e-9, .step = 10});
-      sgd_segments.push_back({.offset = begin, .count = count, .lr = 1e-9, .momentum = 0.9});
+      segments.push_back({.place = kernels::StatePlace::everywhere(begin, count), .lr = 1e-9, .step = 10});
+      sgd_segments.push_back({.place = kernels::StatePlace::everywhere(begin, count), .lr = 1e-9, .momentum = 0.9});
       ranges.push_back({begin, count});
     }
     std::vector<double> norms(ranges.size());

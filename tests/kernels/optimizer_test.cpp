@@ -49,10 +49,15 @@ constexpr int64_t kElements = 30011;
 
 TEST_P(OptimizerTest, AdamWMatchesReferenceAndLeavesTheRestAlone) {
   const std::vector<AdamWSegment> segments = {
-      {.offset = 3, .count = 1, .lr = 1e-2},
-      {.offset = 4, .count = 0, .lr = 1e-2},
-      {.offset = 10, .count = 1013, .lr = 3e-3, .beta2 = 0.999, .weight_decay = 0.1, .step = 7, .gradient_scale = 0.25},
-      {.offset = 2000, .count = 27001, .lr = 1e-3, .beta1 = 0.8, .weight_decay = 0.01, .step = 1000},
+      {.place = StatePlace::everywhere(3, 1), .lr = 1e-2},
+      {.place = StatePlace::everywhere(4, 0), .lr = 1e-2},
+      {.place = StatePlace::everywhere(10, 1013),
+       .lr = 3e-3,
+       .beta2 = 0.999,
+       .weight_decay = 0.1,
+       .step = 7,
+       .gradient_scale = 0.25},
+      {.place = StatePlace::everywhere(2000, 27001), .lr = 1e-3, .beta1 = 0.8, .weight_decay = 0.01, .step = 1000},
   };
   struct State {
     Tensor weights, gradients, m, v;
@@ -82,13 +87,41 @@ TEST_P(OptimizerTest, AdamWMatchesReferenceAndLeavesTheRestAlone) {
   }
 }
 
+// ZeRO keeps moments, and maybe gradients, of some of the weights only.
+TEST_P(OptimizerTest, MomentsAndGradientsMayLieElsewhere) {
+  ThreadPool pool(2);
+  const Exec exec{pool, GetParam()};
+  constexpr int64_t kBegin = 4097, kCount = 9001;
+  const auto part_of = [](const Tensor& whole) { return whole.flat_slice(kBegin, Shape{kCount}); };
+  for (const Dtype dtype : {Dtype::kF32, Dtype::kF64}) {
+    const Tensor weights = random(dtype, kElements, 1), whole = random(dtype, kElements, 1);
+    const Tensor gradients = random(dtype, kElements, 2), m = random(dtype, kElements, 3);
+    const Tensor v = random(dtype, kElements, 4, 0.0);
+    const Tensor part_m = random(dtype, kCount, 9), part_v = random(dtype, kCount, 9),
+                 part_g = random(dtype, kCount, 9);
+    std::memcpy(part_m.raw(), part_of(m).raw(), part_m.bytes());
+    std::memcpy(part_v.raw(), part_of(v).raw(), part_v.bytes());
+    std::memcpy(part_g.raw(), part_of(gradients).raw(), part_g.bytes());
+    AdamWSegment adam{.place = StatePlace::everywhere(kBegin, kCount), .lr = 1e-2, .weight_decay = 0.1, .step = 3};
+    SgdSegment plain{.place = adam.place, .lr = 1e-2, .momentum = 0.9};
+    adamw(exec, {&adam, 1}, whole, gradients, m, v);
+    sgd(exec, {&plain, 1}, whole, gradients, m);
+    adam.place = plain.place = {kBegin, 0, 0, kCount};
+    adamw(exec, {&adam, 1}, weights, part_g, part_m, part_v);
+    sgd(exec, {&plain, 1}, weights, part_g, part_m);
+    EXPECT_EQ(std::memcmp(weights.raw(), whole.raw(), whole.bytes()), 0);
+    EXPECT_EQ(std::memcmp(part_m.raw(), part_of(m).raw(), part_m.bytes()), 0);
+    EXPECT_EQ(std::memcmp(part_v.raw(), part_of(v).raw(), part_v.bytes()), 0);
+  }
+}
+
 // ZeRO shards and experts cut the flat storage anywhere: the cut must not show.
 TEST_P(OptimizerTest, CuttingASegmentChangesNoBit) {
   ThreadPool pool(2);
-  const AdamWSegment whole{.offset = 0, .count = kElements, .lr = 1e-3, .weight_decay = 0.1, .step = 3};
+  const AdamWSegment whole{.place = StatePlace::everywhere(0, kElements), .lr = 1e-3, .weight_decay = 0.1, .step = 3};
   AdamWSegment head = whole, tail = whole;
-  head.count = tail.offset = 12347;
-  tail.count = kElements - head.count;
+  head.place = StatePlace::everywhere(0, 12347);
+  tail.place = StatePlace::everywhere(12347, kElements - 12347);
   const Tensor gradients = random(Dtype::kF32, kElements, 2);
   std::vector<Tensor> results;
   for (const std::vector<AdamWSegment>& segments : {std::vector{whole}, std::vector{head, tail}}) {
@@ -105,7 +138,7 @@ TEST_P(OptimizerTest, FirstAdamWStepMovesByTheLearningRate) {
   const Tensor weights = Tensor::zeros(*memory, Dtype::kF32, {5});
   const Tensor gradients = Tensor::zeros(*memory, Dtype::kF32, {5});
   for (int i = 0; i < 5; ++i) gradients.data<float>()[i] = i % 2 == 0 ? 0.25f : -8.0f;
-  const AdamWSegment segment{.offset = 0, .count = 5, .lr = 0.125, .beta2 = 0.999};
+  const AdamWSegment segment{.place = StatePlace::everywhere(0, 5), .lr = 0.125, .beta2 = 0.999};
   adamw({pool, GetParam()}, {&segment, 1}, weights, gradients, Tensor::zeros(*memory, Dtype::kF32, {5}),
         Tensor::zeros(*memory, Dtype::kF32, {5}));
   for (int i = 0; i < 5; ++i) EXPECT_NEAR(weights.data<float>()[i], i % 2 == 0 ? -0.125 : 0.125, 1e-6);
@@ -113,9 +146,13 @@ TEST_P(OptimizerTest, FirstAdamWStepMovesByTheLearningRate) {
 
 TEST_P(OptimizerTest, SgdMatchesReference) {
   const std::vector<SgdSegment> segments = {
-      {.offset = 1, .count = 77, .lr = 0.1},
-      {.offset = 100, .count = 9001, .lr = 0.01, .momentum = 0.9, .weight_decay = 0.1, .gradient_scale = 0.5},
-      {.offset = 9200, .count = 20000, .lr = 0.01, .momentum = 0.9, .nesterov = true},
+      {.place = StatePlace::everywhere(1, 77), .lr = 0.1},
+      {.place = StatePlace::everywhere(100, 9001),
+       .lr = 0.01,
+       .momentum = 0.9,
+       .weight_decay = 0.1,
+       .gradient_scale = 0.5},
+      {.place = StatePlace::everywhere(9200, 20000), .lr = 0.01, .momentum = 0.9, .nesterov = true},
   };
   ThreadPool one(1);
   const Tensor weights = random(Dtype::kF64, kElements, 1);
@@ -167,9 +204,9 @@ TEST_P(OptimizerTest, RefusesSegmentsOutsideTheTensors) {
   ThreadPool pool(1);
   const Exec exec{pool, GetParam()};
   const Tensor x = random(Dtype::kF32, 10, 1);
-  const AdamWSegment segment{.offset = 5, .count = 6};
+  const AdamWSegment segment{.place = StatePlace::everywhere(5, 6)};
   EXPECT_THROW(adamw(exec, {&segment, 1}, x, x, x, x), InternalError);
-  const SgdSegment fitting{.offset = 0, .count = 10};
+  const SgdSegment fitting{.place = StatePlace::everywhere(0, 10)};
   EXPECT_THROW(sgd(exec, {&fitting, 1}, x, random(Dtype::kF32, 9, 1), x), InternalError);
 }
 

@@ -87,6 +87,48 @@ void expect_near(const std::vector<double>& got, const std::vector<double>& want
   }
 }
 
+// ZeRO: the same bits where this rank owns, nothing elsewhere; gradients of their own with stage 2.
+TEST_P(OptimizerTest, AShardUpdatesWhatItOwns) {
+  OptimizerSettings settings;
+  settings.clip_norm.reset();
+  const std::vector<parallel::ElementRange> owned = {{0, store_.find("w")->shape.elements()}, {0, 0}, {2, 5}, {0, 6}};
+  for (const OptimizerKind kind : {OptimizerKind::kAdamW, OptimizerKind::kSgd}) {
+    for (const int zero : {1, 2}) {
+      settings.kind = kind;
+      const std::vector<double> before = all(store_.values());
+      Optimizer whole(context_, store_, settings);
+      for (int64_t step = 1; step <= 3; ++step) {
+        random_gradients(static_cast<uint64_t>(step));
+        whole.step(step, 3);
+      }
+      const std::vector<double> wanted = all(store_.values());
+      for (size_t i = 0; i < before.size(); ++i) set(store_.values(), static_cast<int64_t>(i), before[i]);
+      Optimizer shard(context_, store_, settings, {zero, owned, nullptr});
+      for (int64_t step = 1; step <= 3; ++step) {
+        random_gradients(static_cast<uint64_t>(step));
+        for (const SegmentState& segment : shard.segments()) {
+          const std::vector<double> gradients = all(store_.gradients());
+          for (int64_t i = 0; i < segment.kept.count(); ++i) {
+            const double value = gradients[static_cast<size_t>(segment.offset + segment.kept.begin + i)];
+            set(shard.gradients(), shard.gradient_offset(segment) + i, value);
+          }
+        }
+        shard.step(step, 3);
+      }
+      const std::vector<double> after = all(store_.values());
+      for (size_t i = 0; i < owned.size(); ++i) {
+        const SegmentState& segment = shard.segments()[i];
+        EXPECT_EQ(segment.kept, owned[i]);
+        for (int64_t e = 0; e < segment.count(); ++e) {
+          const auto at = static_cast<size_t>(segment.offset + e);
+          EXPECT_EQ(after[at], e >= owned[i].begin && e < owned[i].end ? wanted[at] : before[at]) << segment.name;
+        }
+      }
+      for (size_t i = 0; i < before.size(); ++i) set(store_.values(), static_cast<int64_t>(i), before[i]);
+    }
+  }
+}
+
 TEST_P(OptimizerTest, SegmentsNameExpertsAndExcludeNormsFromDecay) {
   OptimizerSettings settings;
   settings.weight_decay = 0.25;

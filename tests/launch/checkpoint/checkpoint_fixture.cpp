@@ -39,7 +39,13 @@ KnownState make_state(Allocator& allocator, int version, int rank, int ranks) {
     fill(state.storage.back().raw(), state.storage.back().bytes(), known.name, version);
     all.push_back(whole_entry(known.name, state.storage.back()));
   }
-  state.entries = share_of(all, rank, ranks);
+  for (const StateEntry& entry : all) {
+    const bool whole = entry.data.shape.rank() == 0 || entry.data.shape[0] == 0;
+    const int64_t rows = whole ? 0 : entry.data.shape[0];
+    const int64_t begin = rows * rank / ranks, end = rows * (rank + 1) / ranks;
+    if (whole && rank == 0) state.entries.push_back(entry);
+    if (begin < end) state.entries.push_back(rows_of(entry, begin, end));
+  }
   return state;
 }
 

@@ -41,37 +41,6 @@ TEST(Entries, RowsOfStridedTensors) {
   EXPECT_EQ(part.offset, Shape({3, 0, 0}));
 }
 
-TEST(Shares, DisjointCompleteAndEven) {
-  std::vector<int32_t> values(40000);
-  const std::vector<Shape> shapes = {{300, 100}, {7}, {}, {0, 3}, {1, 50}, {13, 17}};
-  std::vector<StateEntry> entries;
-  for (size_t i = 0; i < shapes.size(); ++i)
-    entries.push_back(whole_entry("/t" + std::to_string(i), view_of(values, shapes[i])));
-  uint64_t total = 0;
-  for (const StateEntry& entry : entries) total += entry.bytes();
-  for (int members = 1; members <= 9; ++members) {
-    std::vector<int64_t> seen(shapes.size(), 0);
-    std::vector<int64_t> next_row(shapes.size(), 0);
-    int empty_seen = 0;
-    for (int member = 0; member < members; ++member) {
-      uint64_t bytes = 0;
-      for (const StateEntry& part : share_of(entries, member, members)) {
-        const size_t index = static_cast<size_t>(part.name[2] - '0');
-        if (part.data.shape.rank() > 0) {
-          EXPECT_EQ(part.offset[0], next_row[index]);
-          next_row[index] += part.data.shape[0];
-        }
-        seen[index] += part.data.shape.elements();
-        empty_seen += shapes[index].elements() == 0;
-        bytes += part.bytes();
-      }
-      EXPECT_NEAR(static_cast<double>(bytes), static_cast<double>(total) / members, 400.0 + 4) << members;
-    }
-    for (size_t i = 0; i < shapes.size(); ++i) EXPECT_EQ(seen[i], shapes[i].elements()) << i << " of " << members;
-    EXPECT_EQ(empty_seen, 1);
-  }
-}
-
 // Against counting the elements one by one.
 TEST(FlatRanges, BoxesHoldTheElementsInOrder) {
   for (const Shape& shape : {Shape{7}, Shape{4, 5}, Shape{3, 1, 4}, Shape{2, 3, 2, 3}, Shape{}}) {

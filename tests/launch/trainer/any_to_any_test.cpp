@@ -33,6 +33,7 @@ LocalRankOptions options_for(const VerifyCase& verify_case, const Variant& varia
   options.network = verify_case.network;
   options.shard.layers_per_stage = decide_stages(parallel, verify_case.network, verify_case.seq_length);
   options.shard.dispatch.max_rows = verify_case.max_dispatch_tokens;
+  options.shard.zero = verify_case.zero;
   options.optimizer.lr = 0.01;
   options.seed = verify_case.seed;
   options.trainer.total_steps = 10;
@@ -98,7 +99,9 @@ TEST(AnyToAny, ARunGoesOnOnAnotherLayout) {
     const fs::path saved = directory.path() / "saved", copy = directory.path() / "copy";
     const fs::path step = "step-00000002";
     carry_out(verify_case, from, {.steps = kSteps, .save = saved});
-    const StepMetrics next = carry_out(verify_case, to, {.from = saved / step, .steps = 1, .save_before = copy});
+    VerifyCase other_stage = verify_case;
+    other_stage.zero = static_cast<int>(rng.below(3));
+    const StepMetrics next = carry_out(other_stage, to, {.from = saved / step, .steps = 1, .save_before = copy});
     const Inspection difference = checkpoint_diff(saved / step, copy / step);
     EXPECT_TRUE(difference.ok) << difference.text;
     const StepMetrics wanted = carry_out(verify_case, {}, {.steps = kSteps + 1});

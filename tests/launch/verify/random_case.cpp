@@ -60,6 +60,7 @@ Settings random_settings(Rng& rng) {
   s.moe.balance.scope =
       pick(rng, {model::BalanceScope::kSequence, model::BalanceScope::kMicroBatch, model::BalanceScope::kGlobalBatch});
   if (rng.below(3) == 0) s.parallel.max_dispatch_tokens = static_cast<int64_t>(1 + rng.below(20));
+  s.parallel.zero = static_cast<int64_t>(rng.below(3));
   s.recompute.mode =
       pick(rng, {model::RecomputeMode::kNone, model::RecomputeMode::kSelective, model::RecomputeMode::kFull});
   return s;

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <set>
+
 #include "core/config/config.h"
 #include "core/error.h"
 #include "launch/verify/differences.h"
@@ -46,6 +48,7 @@ TEST(Verify, FindsEveryFaultByFarMoreThanTheTolerance) {
       {Fault::kSkippedReduction, {{2, 1, 1}}, "embedding.weight", "data"},
       {Fault::kSkippedReduction, {{4, 1, 2}}, "embedding.weight", "data"},
       {Fault::kSkippedExperts, {{4, 1, 2}}, "layers.0.moe.experts.0.w1", "data"},
+      {Fault::kSkippedExperts, {{6, 1, 6}}, "layers.0.moe.experts.0.w1", "data"},
       {Fault::kDoubledReduction, {{3, 1, 1}}, "", "data"},
       {Fault::kUnsynchronisedRouter, {{2, 1, 2}}, "layers.1.moe.router.weight", "data"},
       {Fault::kDroppedRouterLoss, {{4, 1, 4}}, "", "data"},
@@ -54,8 +57,11 @@ TEST(Verify, FindsEveryFaultByFarMoreThanTheTolerance) {
       {Fault::kUnsummedEmbedding, {{1, 2, 1}}, "embedding.weight", "pipeline"},
       {Fault::kUnsummedEmbedding, {{2, 2, 1}}, "embedding.weight", "pipeline"},
   };
-  for (const Expected& expected : cases) {
-    const VerifyReport report = run(small_settings(), {expected.variant}, expected.fault);
+  for (size_t i = 0; i < 3 * std::size(cases); ++i) {
+    const Expected& expected = cases[i / 3];
+    Settings settings = small_settings();
+    settings.parallel.zero = static_cast<int64_t>(i % 3);
+    const VerifyReport report = run(settings, {expected.variant}, expected.fault);
     EXPECT_FALSE(report.passes());
     EXPECT_LE(report.directional_error, kDirectionalTolerance) << "the reference has no fault";
     for (const Verdict& verdict : report.verdicts) {
@@ -121,6 +127,34 @@ TEST(Verify, ShrinkingKeepsTheStructure) {
   EXPECT_LE(small.network.model.hidden_size, 32);
   EXPECT_EQ(small.micro_batches, 3);
   EXPECT_EQ(make_verify_case(settings, 3, true, 8).network.model.num_layers, 8);
+}
+
+// Every expert on a random rank, every other one perhaps on another, too.
+parallel::Placement random_placement(Rng& rng, int64_t experts, int ranks) {
+  std::vector<std::vector<int>> holders;
+  for (int64_t expert = 0; expert < experts; ++expert) {
+    std::set<int> chosen;
+    for (int64_t i = 0; i <= expert % 2; ++i) chosen.insert(static_cast<int>(rng.below(static_cast<uint64_t>(ranks))));
+    holders.emplace_back(chosen.begin(), chosen.end());
+  }
+  return {std::move(holders), ranks};
+}
+
+TEST(Verify, PlacementsMayDifferByLayerWithReplicasAndRanksWithoutExperts) {
+  const VerifyCase verify_case = make_verify_case(small_settings(), 8, false);
+  const CaseResult reference = run_case(verify_case, {});
+  std::vector<std::string> order;
+  for (const auto& [name, gradient] : reference.gradients) order.push_back(name);
+  const parallel::Layout layouts[] = {{2, 1, 2}, {4, 1, 2}, {4, 1, 4}, {8, 1, 4}, {8, 1, 8}, {4, 2, 4}};
+  for (uint64_t draw = 0; draw < 3 * std::size(layouts); ++draw) {
+    Rng rng(2, RngPurpose::kTest, draw);
+    const parallel::Layout& layout = layouts[draw / 3];
+    RunCase run{.variant = {layout}, .zero = static_cast<int>(draw % 3)};
+    for (int layer = 0; layer < 2; ++layer) run.placements.push_back(random_placement(rng, 5, layout.expert));
+    const Comparison comparison = compare(run_case(verify_case, run), reference, order, kFp64Tolerance, 0);
+    EXPECT_TRUE(comparison.passes(kFp64Tolerance))
+        << "draw " << draw << " " << layout.to_string() << " " << comparison.worst << " " << comparison.gradient;
+  }
 }
 
 // CADRE_TEST_DRAWS draws more.
