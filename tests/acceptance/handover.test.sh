@@ -13,11 +13,11 @@ steps=3  # of each layout
 # Name, ranks, arguments.
 layouts='
 dp1 1
-dp3 3
-dp4 4
+dp3 3 parallel.zero=2
+dp4 4 parallel.zero=0
 dp2-ep2 2 parallel.expert_parallel=2
 dp3-ep3 3 parallel.expert_parallel=3
-dp4-ep2 4 parallel.expert_parallel=2
+dp4-ep2 4 parallel.expert_parallel=2 parallel.zero=2
 dp4-ep4 4 parallel.expert_parallel=4
 pp2 2 parallel.pipeline_parallel=2
 dp2-ep2-pp2 4 parallel.expert_parallel=2 parallel.pipeline_parallel=2 parallel.schedule=zero_bubble
