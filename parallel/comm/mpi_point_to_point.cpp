@@ -14,16 +14,20 @@ class PointToPoint : public StagedOperation {
   PointToPoint(const std::shared_ptr<MpiGroup>& group, const Call& call, void* data)
       : StagedOperation(call), data_(data), record_(record_of(call)), header_(group), body_(group) {}
 
-  // Both messages are posted at once, so that a large one is not held up; the header is looked at first, since it
-  // explains why a body does not fit.
+  // Both messages are posted at once, so that a large one is not held up. A body that does not fit is waited for, too,
+  // since it writes to the buffer until it is complete; what is said of it then is what the header tells.
   bool advance() override {
     if (!std::exchange(posted_, true)) post();
-    if (!header_done_) {
-      if (!header_.done()) return false;
-      header_done_ = true;
-      if (receives()) check();
+    if (!header_done_ && !header_.done()) return false;
+    header_done_ = true;
+    const bool expected = !receives() || same_message(record_, record_of_peer_);
+    try {
+      if (!body_.done()) return false;
+    } catch (const CommunicationError&) {
+      if (expected) throw;
     }
-    return body_.done();
+    if (expected) return true;
+    throw CommunicationError(fmt::format("rank {} called {}", record_.peer, describe(record_of_peer_)));
   }
   std::vector<int> missing() const override { return posted_ ? std::vector<int>{call_.peer} : std::vector<int>{}; }
   void cancel() override {
@@ -43,11 +47,6 @@ class PointToPoint : public StagedOperation {
       header_.send(&record_, sizeof(record_), call_.peer, kMessageHeaderTag);
       body_.send(data_, bytes, call_.peer, kMessageTag);
     }
-  }
-
-  void check() const {
-    if (same_message(record_, record_of_peer_)) return;
-    throw CommunicationError(fmt::format("rank {} called {}", record_.peer, describe(record_of_peer_)));
   }
 
   void* data_;
