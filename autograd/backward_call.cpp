@@ -7,6 +7,22 @@
 
 namespace cadre::autograd {
 
+namespace {
+
+struct ParameterGradient {
+  Tensor gradient;  // of the node's groups
+  bool empty;       // to be overwritten
+};
+
+ParameterGradient claim(const Node& node) {
+  const int64_t count = node.shape.rank() == 3 ? node.shape[0] : 1;
+  node.parameter->borrow_gradient();
+  const bool empty = node.parameter->claim_empty(node.first_group, count);
+  return {node.parameter->gradient_of(node.first_group, count), empty};
+}
+
+}  // namespace
+
 bool Record::reached() const {
   return std::any_of(out_nodes.begin(), out_nodes.end(), [](const auto& node) { return bool(node->gradient); });
 }
@@ -66,11 +82,9 @@ Backward::Target BackwardCall::target(size_t input) {
   Node& node = *record_.in_nodes[input];
   const bool op_accumulates = (record_.op->accumulates() >> input & 1u) != 0;
   if (node.parameter != nullptr) {
-    Parameter& parameter = *node.parameter;
-    parameter.borrow_gradient();
-    if (!parameter.gradient_empty) return accumulate_into(parameter.gradient, op_accumulates);
-    parameter.gradient_empty = false;
-    return {parameter.gradient.view(), kernels::Write::kOverwrite};
+    const ParameterGradient of = claim(node);
+    if (!of.empty) return accumulate_into(of.gradient, op_accumulates);
+    return {of.gradient.view(), kernels::Write::kOverwrite};
   }
   if (!node.gradient) {
     node.gradient = Tensor::empty(context_.allocator, node.dtype, node.shape);
@@ -91,30 +105,28 @@ TensorView BackwardCall::target_over_input(size_t input) {
   const Target target = this->target(input);
   if (target.write == kernels::Write::kOverwrite) return target.view;
   Tensor temporary = Tensor::empty(context_.allocator, node.dtype, node.shape);
-  pending_.push_back({temporary, node.parameter ? node.parameter->gradient : node.gradient});
+  pending_.push_back({temporary, node.parameter ? claim(node).gradient : node.gradient});
   return temporary.view();
 }
 
-void BackwardCall::pass(size_t input, size_t output) {
+void BackwardCall::pass(size_t input, size_t output) { give(input, record_.out_nodes[output]->gradient); }
+
+void BackwardCall::give(size_t input, Tensor gradient) {
   Node& node = *record_.in_nodes[input];
-  const Tensor& arrived = record_.out_nodes[output]->gradient;
-  if (node.parameter == nullptr && !node.gradient) {
-    node.gradient = arrived.reshape(node.shape);
-    return;
-  }
+  gradient = gradient.reshape(node.shape);
   if (node.parameter != nullptr) {
-    Parameter& parameter = *node.parameter;
-    parameter.borrow_gradient();
-    if (parameter.gradient_empty) {
-      std::memcpy(parameter.gradient.raw(), arrived.raw(), arrived.bytes());
+    const ParameterGradient of = claim(node);
+    if (of.empty) {
+      std::memcpy(of.gradient.raw(), gradient.raw(), gradient.bytes());
     } else {
-      kernels::accumulate(context_.exec, arrived.reshape(node.shape), parameter.gradient);
+      kernels::accumulate(context_.exec, gradient, of.gradient);
     }
-    parameter.gradient_empty = false;
-    return;
+  } else if (!node.gradient) {
+    node.gradient = std::move(gradient);
+  } else {
+    make_exclusive(node.gradient);
+    kernels::accumulate(context_.exec, gradient, node.gradient);
   }
-  make_exclusive(node.gradient);
-  kernels::accumulate(context_.exec, arrived.reshape(node.shape), node.gradient);
 }
 
 TensorView BackwardCall::writable_gradient(size_t output) {

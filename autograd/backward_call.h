@@ -41,7 +41,9 @@ class BackwardCall final : public Backward {
   bool wants(size_t input) const override;
   Target target(size_t input) override;
   TensorView target_over_input(size_t input) override;
+  Tensor gradient_owner(size_t output) const override { return record_.out_nodes[output]->gradient; }
   void pass(size_t input, size_t output) override;
+  void give(size_t input, Tensor gradient) override;
   TensorView writable_gradient(size_t output) override;
 
  private:

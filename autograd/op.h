@@ -22,12 +22,15 @@ struct Cost {
   double bytes = 0;
 };
 
-// Forward's arguments. An absent optional input is a view without data.
+// Forward's arguments. An absent optional input is a view without data. `owners` keep what in and out point to alive,
+// for an op whose work outlasts the call.
 struct Forward {
   const Context& context;
   std::span<const TensorView> in;
   std::span<const TensorView> out;
   std::span<Parameter* const> parameters;  // of each input, or null
+  std::span<const Tensor> in_owners;
+  std::span<const Tensor> out_owners;
 };
 
 // Backward's arguments: what forward saw (only what needs() asked for has data), the gradients that arrived, and where
@@ -46,6 +49,8 @@ class Backward {
   virtual Parameter* parameter(size_t i) const = 0;
   // No data when no gradient reached this output.
   virtual TensorView gradient(size_t output) const = 0;
+  // The same, kept alive.
+  virtual Tensor gradient_owner(size_t output) const = 0;
   virtual bool wants(size_t input) const = 0;
   // Where to write input i's gradient; once per input and backward part, and only when wants(i).
   virtual Target target(size_t input) = 0;
@@ -53,6 +58,8 @@ class Backward {
   virtual TensorView target_over_input(size_t input) = 0;
   // Input's gradient is output's gradient, unchanged: shared, not copied.
   virtual void pass(size_t input, size_t output) = 0;
+  // Input's gradient is this tensor, which nobody writes to any more: shared or added.
+  virtual void give(size_t input, Tensor gradient) = 0;
   // Output's gradient, to be written to and then passed on; copied first when others hold it, uninitialised when none
   // arrived.
   virtual TensorView writable_gradient(size_t output) = 0;
@@ -71,6 +78,9 @@ class Op {
   // Output shapes; throws InternalError naming the op and the shapes when inputs do not fit.
   virtual std::vector<TensorSpec> infer(std::span<const TensorSpec> in) const = 0;
   virtual void forward(const Forward& f) const = 0;
+  // The input whose storage this output has, too, when that input is present (a wait for it, a further part of it); -1:
+  // none.
+  virtual int shares(size_t) const { return -1; }
   virtual Needs needs() const = 0;
   // Gradients of inputs that are not parameters.
   virtual void backward_inputs(Backward& b) const = 0;

@@ -32,7 +32,6 @@ struct Parameter {
 
   Tensor value;
   Tensor gradient;
-  bool gradient_empty = true;  // the next contribution overwrites instead of adding
 
   // Storage for a gradient that lives only until it is given back; null: `gradient` is there for good, or never.
   std::function<Tensor()> lend_gradient;
@@ -41,13 +40,22 @@ struct Parameter {
   void borrow_gradient();
   void give_back_gradient();
 
-  // A gradient that nothing reached is zero.
+  // Groups of a stack [groups, r, c] may be used, and get their gradients, apart; any other tensor is one group.
+  int64_t groups() const { return shape.rank() == 3 ? shape[0] : 1; }
+  Tensor value_of(int64_t first, int64_t count) const;
+  Tensor gradient_of(int64_t first, int64_t count) const;
+  // Whether the next contribution to these groups overwrites instead of adding, which it is taken to do. Where that
+  // holds for some of them only, those become zero and all are added to.
+  bool claim_empty(int64_t first, int64_t count);
+  bool gradient_empty() const;  // nothing reached it
+  void clear_gradient() { filled_.assign(filled_.size(), false); }
+  // Groups that nothing reached are zero.
   void zero_gradient_if_empty();
 
-  // The value for matrix products; shape is [groups, r, c] or [r, c]. Packed on first use after touch() for the
+  // Groups of the value for matrix products; `part` is value or value_of. Packed on first use after touch() for the
   // forward, which cannot do without, and on second use for the input gradient: with one micro-batch a step it is never
   // worth it.
-  kernels::RightOperand operand(const Context& context, kernels::Operand operand);
+  kernels::RightOperand operand(const Context& context, kernels::Operand operand, TensorView part);
   // The value changed: packed forms are stale.
   void touch() { ++version_; }
 
@@ -55,11 +63,12 @@ struct Parameter {
   struct Packed {
     Tensor storage;
     kernels::RightOperand operand;
-    int64_t version = -1;  // that is packed
-    int64_t used = -1;     // that was last asked for
+    int64_t version = -1;       // that is packed
+    std::vector<int64_t> used;  // by first group: version that was last asked for
   };
   Packed packed_[2];
   int64_t version_ = 0;
+  std::vector<bool> filled_;  // by group; none known: all empty
 };
 
 // Weights of any rank as [groups, r, c].

@@ -74,7 +74,7 @@ int64_t ParameterStore::parameter_count() const {
 }
 
 void ParameterStore::clear_gradients() {
-  for (const auto& parameter : parameters_) parameter->gradient_empty = true;
+  for (const auto& parameter : parameters_) parameter->clear_gradient();
 }
 
 void ParameterStore::zero_untouched_gradients() {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <set>
 
 #include "autograd/backward_call.h"
 #include "autograd/profiler.h"
@@ -45,13 +46,34 @@ class Timed {
   std::chrono::steady_clock::time_point start_;
 };
 
-void run_forward(const Context& context, const Record& record, std::span<const TensorView> in,
-                 std::span<const TensorView> out, Phase phase) {
+std::vector<TensorView> views_of(const std::vector<Tensor>& tensors) {
+  std::vector<TensorView> views(tensors.size());
+  for (size_t i = 0; i < tensors.size(); ++i) {
+    if (tensors[i]) views[i] = tensors[i].view();
+  }
+  return views;
+}
+
+// Results of the record's op, where it puts them.
+std::vector<Tensor> make_outputs(const Context& context, const Op& op, const std::vector<TensorSpec>& specs,
+                                 const std::vector<Tensor>& in) {
+  std::vector<Tensor> out;
+  for (size_t j = 0; j < specs.size(); ++j) {
+    const int shared = op.shares(j);
+    const bool in_place = shared >= 0 && in[static_cast<size_t>(shared)];
+    out.push_back(in_place ? in[static_cast<size_t>(shared)].reshape(specs[j].shape)
+                           : Tensor::empty(context.allocator, specs[j].dtype, specs[j].shape));
+  }
+  return out;
+}
+
+void run_forward(const Context& context, const Record& record, const std::vector<Tensor>& in,
+                 const std::vector<Tensor>& out, Phase phase) {
   std::vector<Parameter*> parameters;
   for (const auto& node : record.in_nodes) parameters.push_back(node ? node->parameter : nullptr);
   {
     const Timed timed(context, record, phase);
-    record.op->forward({context, in, out, parameters});
+    record.op->forward({context, views_of(in), views_of(out), parameters, in, out});
   }
   if (context.poll) context.poll();
 }
@@ -72,22 +94,21 @@ Tape::~Tape() {
 std::vector<Variable> Tape::apply(std::unique_ptr<Op> op, std::vector<Variable> inputs) {
   Record record;
   record.op = std::move(op);
-  std::vector<TensorView> in(inputs.size());
+  std::vector<Tensor> in(inputs.size());
   bool requires_gradient = false;
   for (size_t i = 0; i < inputs.size(); ++i) {
     record.in_nodes.push_back(inputs[i] ? inputs[i].value()->node : nullptr);
     if (!inputs[i]) continue;
-    in[i] = inputs[i].view();
+    in[i] = inputs[i].tensor();
     requires_gradient = requires_gradient || inputs[i].requires_gradient();
   }
   std::vector<Variable> outputs;
-  std::vector<TensorView> out;
   const std::vector<TensorSpec> specs = record.op->infer(specs_of(record.in_nodes));
-  for (size_t j = 0; j < specs.size(); ++j) {
+  const std::vector<Tensor> out = make_outputs(context_, *record.op, specs, in);
+  for (size_t j = 0; j < out.size(); ++j) {
     const bool wanted = record_ && requires_gradient && bit(record.op->differentiable_outputs(), j);
-    outputs.push_back(Variable::leaf(Tensor::empty(context_.allocator, specs[j].dtype, specs[j].shape), wanted));
+    outputs.push_back(Variable::leaf(out[j], wanted));
     record.out_nodes.push_back(outputs[j].value()->node);
-    out.push_back(outputs[j].view());
   }
   run_forward(context_, record, in, out, Phase::kForward);
   if (record_ && (requires_gradient || recompute_scope_)) keep(std::move(record), inputs, outputs);
@@ -127,24 +148,30 @@ void Tape::discard_recomputable(size_t mark) {
   recomputable_.resize(mark);
 }
 
-void Tape::recompute(size_t index) {
-  Record& record = records_[index];
+// In the order of the forward, so that what was under way together then is so again.
+void Tape::recompute(size_t wanted) {
+  std::set<size_t> needed{wanted};
+  for (auto next = needed.rbegin(); next != needed.rend(); ++next) {
+    for (const auto& value : records_[*next].in_values) {
+      if (value && !value->tensor && value->tape == this) needed.insert(value->record);  // made before *next
+    }
+  }
+  for (const size_t index : needed) run_again(records_[index]);
+}
+
+void Tape::run_again(const Record& record) {
   if (record.in_values.size() != record.in_nodes.size()) {
     throw InternalError(std::string(record.op->name()) + ": its value was read after the backward that released it");
   }
-  std::vector<TensorView> in(record.in_nodes.size()), out;
+  std::vector<Tensor> in(record.in_nodes.size());
   for (size_t i = 0; i < in.size(); ++i) {
-    if (record.in_nodes[i]) in[i] = record.in_values[i]->materialised().view();
+    if (record.in_nodes[i]) in[i] = record.in_values[i]->materialised();
   }
-  std::vector<Tensor> results;
-  for (const auto& node : record.out_nodes) {
-    results.push_back(Tensor::empty(context_.allocator, node->dtype, node->shape));
-    out.push_back(results.back().view());
-  }
-  run_forward(context_, record, in, out, Phase::kRecompute);
+  const std::vector<Tensor> results = make_outputs(context_, *record.op, specs_of(record.out_nodes), in);
+  run_forward(context_, record, in, results, Phase::kRecompute);
   for (size_t j = 0; j < results.size(); ++j) {
     const auto value = record.out_weak[j].lock();
-    if (value && !value->tensor) value->tensor = std::move(results[j]);
+    if (value && !value->tensor) value->tensor = results[j];
   }
 }
 

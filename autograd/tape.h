@@ -66,6 +66,7 @@ class Tape {
 
   void keep(Record record, const std::vector<Variable>& inputs, const std::vector<Variable>& outputs);
   void recompute(size_t record);
+  void run_again(const Record& record);
   void run_part(Record& record, bool parameters);
   void finish(Record& record);
 

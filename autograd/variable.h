@@ -16,6 +16,7 @@ struct Node {
   Shape shape;
   bool requires_gradient = false;
   Parameter* parameter = nullptr;  // its gradient goes to the parameter's own storage
+  int64_t first_group = 0;         // of the parameter's; the shape says how many
   Tensor gradient;
 };
 
@@ -36,7 +37,9 @@ class Variable {
 
   // A value without history; `requires_gradient` lets tests and pipeline stages ask for its gradient.
   static Variable leaf(Tensor tensor, bool requires_gradient = false);
-  static Variable of(Parameter& parameter);
+  static Variable of(Parameter& parameter) { return of(parameter, 0, parameter.groups()); }
+  // Some groups of a stack.
+  static Variable of(Parameter& parameter, int64_t first, int64_t count);
 
   explicit operator bool() const { return value_ != nullptr; }
   const Tensor& tensor() const { return value_->materialised(); }

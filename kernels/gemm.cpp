@@ -231,6 +231,16 @@ int64_t packed_elements(const Exec& exec, TensorView weights, Operand operand) {
   return packed_elements(exec, weights.dtype, operand_of(weights, operand));
 }
 
+RightOperand RightOperand::slice(int64_t first, int64_t count) const {
+  if (first == 0 && count == groups) return *this;
+  RightOperand part = *this;
+  const int64_t group = packed ? values.shape.elements() / groups : values.shape[-2] * values.row_stride;
+  part.values.data = static_cast<char*>(values.data) + static_cast<size_t>(first * group) * size_of(values.dtype);
+  part.values.shape = packed ? Shape{count * group} : values.shape.with(0, count);
+  part.groups = count;
+  return part;
+}
+
 RightOperand as_stored(TensorView weights) {
   check_rank("as_stored", weights);
   return operand_of(weights, Operand::kAsStored);
@@ -248,6 +258,7 @@ RightOperand pack(const Exec& exec, TensorView weights, Operand operand, TensorV
     fail(kOp, fmt::format("storage of {} elements for weights {}; wanted {}", storage.shape.elements(),
                           weights.shape.to_string(), needed));
   }
+  packed.values.shape = Shape{needed};
   if (needed == 0) return packed;
   if (weights.dtype == Dtype::kF64) {
     reference::pack(weights, operand, packed);

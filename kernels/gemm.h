@@ -17,6 +17,9 @@ struct RightOperand {
   int64_t groups = 0;
   int64_t k = 0;  // contraction length
   int64_t n = 0;  // columns of the product
+
+  // Groups [first, first + count).
+  RightOperand slice(int64_t first, int64_t count) const;
 };
 
 // How weights [groups, r, c] or [r, c] enter a product.

@@ -53,6 +53,13 @@ void Schema<launch::ParallelSettings>::fields(Fields<launch::ParallelSettings>& 
   f.add("layers_per_stage", &S::layers_per_stage,
         "Layers of each stage, from the first; auto: stages that cost as much as each other, by their FLOPs")
       .min(0);
+  f.add("dispatcher", &S::dispatcher,
+        "How tokens reach the ranks of their experts: each where it is wanted, or all everywhere (simple and slow)");
+  f.add("overlap_chunks", &S::overlap_chunks,
+        "Parts in which a layer's experts exchange and compute, so that one part's tokens travel while another's are "
+        "computed")
+      .min(1)
+      .max(64);
   f.add("max_dispatch_tokens", &S::max_dispatch_tokens,
         "Most token copies that a rank's experts compute at a time; one that attracts more takes them in rounds, which "
         "the "

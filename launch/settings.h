@@ -6,6 +6,7 @@
 #include "kernels/exec.h"
 #include "model/settings.h"
 #include "optim/settings.h"
+#include "parallel/expert/dispatcher.h"
 #include "parallel/pipeline/schedule_kind.h"
 
 namespace cadre::launch {
@@ -39,10 +40,14 @@ struct ParallelSettings {
   parallel::ScheduleKind schedule = parallel::ScheduleKind::k1F1B;
   int64_t stages_per_rank = 1;
   config::Auto<std::vector<int64_t>> layers_per_stage;
+  parallel::DispatcherKind dispatcher = parallel::DispatcherKind::kAllToAll;
+  int64_t overlap_chunks = 1;
   std::optional<int64_t> max_dispatch_tokens;
   int64_t zero = 1;
   double bucket_mib = 4;
   std::optional<int64_t> timeout_seconds;
+
+  parallel::DispatchOptions dispatch() const { return {dispatcher, max_dispatch_tokens.value_or(0), overlap_chunks}; }
 };
 
 enum class ComputeType { kFp32, kFp64 };
@@ -103,6 +108,12 @@ struct EnumNames<launch::IsaChoice> {
   using enum launch::IsaChoice;
   static constexpr EnumName<launch::IsaChoice> values[] = {
       {kAuto, "auto"}, {kPortable, "portable"}, {kAvx2, "avx2"}, {kAvx512, "avx512"}};
+};
+template <>
+struct EnumNames<parallel::DispatcherKind> {
+  using enum parallel::DispatcherKind;
+  static constexpr EnumName<parallel::DispatcherKind> values[] = {{kAllToAll, "all_to_all"},
+                                                                  {kAllGather, "all_gather"}};
 };
 template <>
 struct EnumNames<launch::ComputeType> {

@@ -29,16 +29,16 @@ ExpertGroup::ExpertGroup(autograd::ParameterStore& store, const std::string& nam
   down_ = &store.declare(name + ".down", Shape{groups, hidden, ffn}, output_std, true, std::move(down));
 }
 
-Variable ExpertGroup::forward(autograd::Tape& tape, const RecomputeSettings& recompute, Variable x,
-                              Variable offsets) const {
-  if (up_ == nullptr) return x;
-  Variable hidden = tape.apply<autograd::GroupedLinear>({std::move(x), Variable::of(*up_), offsets});
+Variable ExpertGroup::forward(autograd::Tape& tape, const RecomputeSettings& recompute, Variable x, Variable offsets,
+                              parallel::LocalExperts groups) const {
+  const auto weight = [&](autograd::Parameter& stack) { return Variable::of(stack, groups.first, groups.count); };
+  Variable hidden = tape.apply<autograd::GroupedLinear>({std::move(x), weight(*up_), offsets});
   Variable activated;
   {
     const autograd::RecomputeScope scope(tape, recompute.part(RecomputePart::kExpertActivations));
     activated = tape.apply<autograd::ExpertActivation>({std::move(hidden), offsets}, activation_);
   }
-  return tape.apply<autograd::GroupedLinear>({std::move(activated), Variable::of(*down_), std::move(offsets)});
+  return tape.apply<autograd::GroupedLinear>({std::move(activated), weight(*down_), std::move(offsets)});
 }
 
 FeedForward::FeedForward(autograd::ParameterStore& store, const NetworkSettings& settings, int64_t layer,
@@ -70,7 +70,7 @@ FeedForward::FeedForward(autograd::ParameterStore& store, const NetworkSettings&
 
 Variable FeedForward::forward(autograd::Tape& tape, const ForwardOptions& options, Variable x, const Tensor& replay,
                               const Tensor& fractions, std::vector<RoutingResult>& routing) const {
-  if (!experts_) return shared_->forward(tape, settings_.recompute, std::move(x), Variable());
+  if (!experts_) return shared_->forward(tape, settings_.recompute, std::move(x), Variable(), {0, 1});
   return routed(tape, options, x, replay, fractions, routing);
 }
 
@@ -105,12 +105,16 @@ Variable FeedForward::routed(autograd::Tape& tape, const ForwardOptions& options
   const Variable &offsets = plan[0], &row_of_slot = plan[1], &slot_of_row = plan[2];
   routing.push_back({layer_, out[Router::kBalanceLoss], out[Router::kZLoss], out[Router::kCounts].tensor(),
                      out[Router::kProbSums].tensor(), out[Router::kIds].tensor(), offsets.tensor()});
-  Variable base = shared_ ? shared_->forward(tape, settings_.recompute, x, Variable()) : Variable();
   Variable rows = tape.apply<autograd::GatherRows>({x, slot_of_row, row_of_slot, offsets});
-  const auto experts = [this](autograd::Tape& on, Variable local_rows, Variable local_offsets) {
-    return experts_->forward(on, settings_.recompute, std::move(local_rows), std::move(local_offsets));
+  const auto experts = [this](autograd::Tape& on, Variable local_rows, Variable local_offsets,
+                              parallel::LocalExperts which) {
+    return experts_->forward(on, settings_.recompute, std::move(local_rows), std::move(local_offsets), which);
   };
-  Variable y = dispatcher_->run(tape, std::move(rows), offsets, static_cast<int>(layer_), experts);
+  Variable base;
+  const auto meanwhile = [&] {
+    if (shared_) base = shared_->forward(tape, settings_.recompute, x, Variable(), {0, 1});
+  };
+  Variable y = dispatcher_->run(tape, std::move(rows), offsets, static_cast<int>(layer_), experts, meanwhile);
   return tape.apply<autograd::CombineRows>({std::move(y), row_of_slot, out[Router::kWeights], std::move(base)});
 }
 

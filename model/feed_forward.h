@@ -41,9 +41,9 @@ class ExpertGroup {
  public:
   ExpertGroup(autograd::ParameterStore& store, const std::string& name, const std::vector<GroupName>& groups,
               int64_t hidden, int64_t ffn, kernels::Activation activation, double init_std, double output_std);
-  // x [rows, hidden], offsets i64 [groups + 1] or empty. Without experts there are no rows, and they are returned.
+  // x [rows, hidden] sorted by group, for a run of the groups; offsets i64 [groups.count + 1], or empty for one group.
   autograd::Variable forward(autograd::Tape& tape, const RecomputeSettings& recompute, autograd::Variable x,
-                             autograd::Variable offsets) const;
+                             autograd::Variable offsets, parallel::LocalExperts groups) const;
 
  private:
   kernels::Activation activation_;

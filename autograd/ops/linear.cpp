@@ -10,7 +10,7 @@ int64_t groups_of(const Shape& weight) { return weight.rank() == 3 ? weight[0] :
 // The weight as an operand from the parameter's cache, or for this call when it is no parameter.
 kernels::RightOperand operand_of(const Context& context, Parameter* parameter, TensorView weight,
                                  kernels::Operand operand, Tensor& storage) {
-  if (parameter != nullptr) return parameter->operand(context, operand);
+  if (parameter != nullptr) return parameter->operand(context, operand, weight);
   const TensorView grouped = as_groups(weight);
   if (operand == kernels::Operand::kAsStored) return kernels::as_stored(grouped);
   storage =

@@ -15,8 +15,7 @@ namespace cadre::autograd {
 template <class... Ops>
 struct OpList {};
 
-using AllOps =
-    OpList<Embedding, RmsNorm, AddRmsNorm, Add, GroupedLinear, Rotary, Attention, CachedAttention, ExpertActivation,
-           Router, PlanRows, GatherRows, PermuteRows, ConcatRows, CombineRows, CrossEntropy>;
+using AllOps = OpList<Embedding, RmsNorm, AddRmsNorm, Add, GroupedLinear, Rotary, Attention, CachedAttention,
+                      ExpertActivation, Router, PlanRows, GatherRows, PermuteRows, CombineRows, CrossEntropy>;
 
 }  // namespace cadre::autograd

@@ -12,12 +12,6 @@ void take_rows(const Context& context, TensorView x, TensorView order, TensorVie
   kernels::gather_rows(context.exec, x, order, end, 1, out);
 }
 
-TensorView rows_of(TensorView view, int64_t first, int64_t rows) {
-  view.data = static_cast<char*>(view.data) + static_cast<size_t>(first * view.row_stride) * size_of(view.dtype);
-  view.shape = view.shape.with(0, rows);
-  return view;
-}
-
 }  // namespace
 
 std::vector<TensorSpec> PlanRows::infer(std::span<const TensorSpec> in) const {
@@ -63,31 +57,6 @@ void PermuteRows::forward(const Forward& f) const { take_rows(f.context, f.in[0]
 
 void PermuteRows::backward_inputs(Backward& b) const {
   take_rows(b.context(), b.gradient(0), b.in(2), b.target(0).view);
-}
-
-std::vector<TensorSpec> ConcatRows::infer(std::span<const TensorSpec> in) const {
-  bool fits = !in.empty() && in.size() == rows_.size() && in.size() <= kMostParts;
-  int64_t total = 0;
-  for (size_t i = 0; fits && i < in.size(); ++i) {
-    fits = in[i].shape.rank() == 2 && in[i].shape == in[0].shape.with(0, rows_[i]) && in[i].dtype == in[0].dtype;
-    total += rows_[i];
-  }
-  require(fits, in, "parts [rows, h] of one width and type");
-  return {{in[0].dtype, in[0].shape.with(0, total)}};
-}
-
-void ConcatRows::forward(const Forward& f) const {
-  int64_t row = 0;
-  for (size_t i = 0; i < rows_.size(); row += rows_[i++]) {
-    kernels::copy(f.context.exec, f.in[i], rows_of(f.out[0], row, rows_[i]));
-  }
-}
-
-void ConcatRows::backward_inputs(Backward& b) const {
-  int64_t row = 0;
-  for (size_t i = 0; i < rows_.size(); row += rows_[i++]) {
-    if (b.wants(i)) kernels::copy(b.context().exec, rows_of(b.gradient(0), row, rows_[i]), b.target(i).view);
-  }
 }
 
 std::vector<TensorSpec> CombineRows::infer(std::span<const TensorSpec> in) const {

@@ -47,21 +47,6 @@ class PermuteRows final : public Op {
   void backward_inputs(Backward& b) const override;
 };
 
-// Parts [rows[i], h], 32 at most -> [sum of rows, h], one after the other.
-class ConcatRows final : public Op {
- public:
-  static constexpr size_t kMostParts = 32;
-  explicit ConcatRows(std::vector<int64_t> rows) : rows_(std::move(rows)) {}
-  const char* name() const override { return "concat_rows"; }
-  std::vector<TensorSpec> infer(std::span<const TensorSpec> in) const override;
-  void forward(const Forward& f) const override;
-  Needs needs() const override { return {}; }
-  void backward_inputs(Backward& b) const override;
-
- private:
-  std::vector<int64_t> rows_;
-};
-
 // y [tokens * k, h], row_of_slot i32 [tokens * k], weights [tokens, k], base [tokens, h] or absent
 // -> out [tokens, h] = base + sum over k of weight * y[row].
 class CombineRows final : public Op {

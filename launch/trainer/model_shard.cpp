@@ -18,13 +18,13 @@ std::vector<parallel::Placement> even_placement(int64_t experts, int ranks) {
 model::ExpertShards shards_of(parallel::Mesh& mesh, const std::vector<parallel::Placement>& placements,
                               parallel::DispatchOptions options) {
   parallel::Communicator& group = mesh.along(Axis::kExpert);
+  options.exposed = &mesh.exposed_time();
   std::vector<model::ExpertShard> shards;
   for (const parallel::Placement& placement : placements) {
     if (group.size() == 1) {
       shards.push_back(model::ExpertShard::whole(placement.experts()));
     } else {
-      shards.push_back(
-          {placement.held_by(group.rank()), parallel::make_all_to_all_dispatcher(group, placement, options)});
+      shards.push_back({placement.held_by(group.rank()), parallel::make_group_dispatcher(group, placement, options)});
     }
   }
   return model::ExpertShards(std::move(shards));

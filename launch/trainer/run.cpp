@@ -66,8 +66,7 @@ class Run {
 fs::path checkpoint_directory(const Settings& settings) { return fs::path(settings.run.directory) / "checkpoints"; }
 
 ShardOptions shard_options_of(const ParallelSettings& parallel) {
-  return {
-      *parallel.layers_per_stage.value, {parallel.max_dispatch_tokens.value_or(0)}, static_cast<int>(parallel.zero)};
+  return {*parallel.layers_per_stage.value, parallel.dispatch(), static_cast<int>(parallel.zero)};
 }
 
 Run::Run(Session& session, const RunRequest& request)

@@ -80,6 +80,7 @@ StepMetrics Trainer::metrics_of(const StepTotals& totals, const optim::StepRepor
 
 StepOutcome Trainer::step(const std::function<data::Batch()>& next_batch, const Votes& mine) {
   const Clock::time_point start = Clock::now();
+  const double waited = mesh_.exposed_time().seconds;
   state_.store().clear_gradients();
   gradients_.start_step();
   StepWork work(context_, state_, options_.step, mesh_.layout().pipeline, next_batch,
@@ -99,7 +100,8 @@ StepOutcome Trainer::step(const std::function<data::Batch()>& next_batch, const 
     update_fractions(totals);
   }
   outcome.metrics = metrics_of(totals, update, step);
-  outcome.metrics.exposed_communication_seconds = reduced.exposed_seconds + publishing + interpreter_.exposed_seconds();
+  outcome.metrics.exposed_communication_seconds =
+      reduced.exposed_seconds + publishing + interpreter_.exposed_seconds() + mesh_.exposed_time().seconds - waited;
   outcome.metrics.seconds = seconds_since(start);
   return outcome;
 }

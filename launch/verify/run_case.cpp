@@ -56,9 +56,7 @@ ShardOptions shard_options(const VerifyCase& verify_case, const RunCase& run) {
   ParallelSettings parallel;
   parallel.pipeline_parallel = variant.layout.pipeline;
   parallel.stages_per_rank = variant.stages_per_rank;
-  return {decide_stages(parallel, verify_case.network, verify_case.seq_length),
-          {verify_case.max_dispatch_tokens},
-          run.zero,
+  return {decide_stages(parallel, verify_case.network, verify_case.seq_length), verify_case.dispatch, run.zero,
           run.placements};
 }
 

@@ -34,7 +34,7 @@ VerifyCase make_verify_case(const Settings& settings, int64_t micro_batches, boo
   result.micro_batch_size = settings.batch.micro_batch_size;
   result.micro_batches = micro_batches;
   result.reset_at_documents = settings.data.reset_at_documents;
-  result.max_dispatch_tokens = settings.parallel.max_dispatch_tokens.value_or(0);
+  result.dispatch = settings.parallel.dispatch();
   result.zero = static_cast<int>(settings.parallel.zero);
   result.seed = settings.run.seed;
   if (shrink) {

@@ -14,8 +14,8 @@ struct VerifyCase {
   int64_t micro_batch_size = 2;
   int64_t micro_batches = 1;  // of the global batch
   bool reset_at_documents = false;
-  int64_t max_dispatch_tokens = 0;  // 0: no limit
-  int zero = 0;                     // ZeRO stage of the layouts; the reference has none
+  parallel::DispatchOptions dispatch;
+  int zero = 0;  // ZeRO stage of the layouts; the reference has none
   uint64_t seed = 1;
 
   int64_t global_tokens() const { return micro_batches * micro_batch_size * seq_length; }

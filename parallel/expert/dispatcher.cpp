@@ -1,10 +1,10 @@
 #include "parallel/expert/dispatcher.h"
 
 #include <algorithm>
+#include <span>
 
 #include "autograd/ops/permute.h"
 #include "parallel/expert/exchange.h"
-#include "parallel/expert/routes.h"
 
 namespace cadre::parallel {
 namespace {
@@ -14,8 +14,11 @@ using autograd::Variable;
 
 class LocalDispatcher final : public Dispatcher {
  public:
-  Variable run(Tape& tape, Variable rows, Variable offsets, int, const ExpertFunction& experts) const override {
-    return experts(tape, std::move(rows), std::move(offsets));
+  Variable run(Tape& tape, Variable rows, Variable offsets, int, const ExpertFunction& experts,
+               const std::function<void()>& meanwhile) const override {
+    meanwhile();
+    const LocalExperts all{0, offsets.shape()[0] - 1};
+    return experts(tape, std::move(rows), std::move(offsets), all);
   }
 };
 
@@ -45,67 +48,102 @@ class Reordering {
   Variable there_, back_;
 };
 
-// Parts of a tensor become one, in as many steps as their number needs.
-Variable concat(Tape& tape, std::vector<Variable> parts) {
-  while (parts.size() > 1) {
-    std::vector<Variable> joined;
-    for (size_t begin = 0; begin < parts.size(); begin += autograd::ConcatRows::kMostParts) {
-      const size_t end = std::min(parts.size(), begin + autograd::ConcatRows::kMostParts);
-      std::vector<Variable> some(parts.begin() + static_cast<int64_t>(begin),
-                                 parts.begin() + static_cast<int64_t>(end));
-      std::vector<int64_t> rows;
-      for (const Variable& part : some) rows.push_back(part.shape()[0]);
-      joined.push_back(tape.apply<autograd::ConcatRows>(std::move(some), std::move(rows)));
+// One dispatch: the rows of one layer and micro-batch, part by part. On the tape, the exchange of a part starts before
+// the part before it is computed, and its results are awaited after the part behind it is; the backward, which goes the
+// other way, has the same overlap.
+class Passage {
+ public:
+  Passage(Tape& tape, const ExpertFunction& experts, std::shared_ptr<WholeExchange> whole, Variable sorted)
+      : tape_(tape), experts_(experts), whole_(std::move(whole)), sorted_(std::move(sorted)) {}
+
+  // Parts of one round; `sent`: rows of all rounds.
+  void run(std::span<const RoutePart> parts, int64_t sent, const std::function<void()>& meanwhile) {
+    std::vector<Flight> flights(parts.size());
+    for (size_t i = 0; i < parts.size(); ++i) {
+      if (i == 0) start(parts[0], flights[0]);
+      if (i == 0 && meanwhile) meanwhile();
+      if (i + 1 < parts.size()) start(parts[i + 1], flights[i + 1]);
+      Variable y = compute(parts[i], flights[i]);
+      results_ = tape_.apply<StartCombine>({std::move(y), std::move(results_)}, flights[i].exchange, sent);
+      if (i > 0) results_ = tape_.apply<AwaitCombine>({std::move(results_)}, flights[i - 1].exchange);
     }
-    parts = std::move(joined);
+    results_ = tape_.apply<AwaitCombine>({std::move(results_)}, flights.back().exchange);
   }
-  return std::move(parts.front());
+  const Variable& results() const { return results_; }
+
+ private:
+  struct Flight {
+    PartExchangePtr exchange;
+    Variable rows;  // under way
+  };
+
+  void start(const RoutePart& part, Flight& flight) {
+    flight.exchange = std::make_shared<PartExchange>(whole_, part.traffic, first_row_);
+    first_row_ += flight.exchange->sent();
+    flight.rows = tape_.apply<StartDispatch>({sorted_}, flight.exchange);
+  }
+
+  Variable compute(const RoutePart& part, Flight& flight) {
+    Allocator& allocator = tape_.context().allocator;
+    const Reordering order(allocator, part.compute_order);
+    Variable x = tape_.apply<AwaitDispatch>({std::move(flight.rows)}, flight.exchange);
+    if (part.experts.count == 0) return tape_.apply<PassRows>({std::move(x)});
+    x = order.there(tape_, std::move(x));
+    const Variable offsets = Variable::leaf(tensor_of(allocator, Dtype::kI64, part.offsets));
+    return order.back(tape_, experts_(tape_, std::move(x), offsets, part.experts));
+  }
+
+  Tape& tape_;
+  const ExpertFunction& experts_;
+  std::shared_ptr<WholeExchange> whole_;
+  Variable sorted_;
+  Variable results_;
+  int64_t first_row_ = 0;  // of the next part
+};
+
+std::unique_ptr<RowTransport> make_transport(DispatcherKind kind, Communicator& communicator) {
+  return kind == DispatcherKind::kAllToAll ? make_all_to_all_transport(communicator)
+                                           : make_all_gather_transport(communicator);
 }
 
-class AllToAllDispatcher final : public Dispatcher {
+class GroupDispatcher final : public Dispatcher {
  public:
-  AllToAllDispatcher(Communicator& communicator, Placement placement, DispatchOptions options)
-      : communicator_(communicator), placement_(std::move(placement)), options_(options) {}
+  GroupDispatcher(Communicator& communicator, Placement placement, DispatchOptions options)
+      : communicator_(communicator),
+        placement_(std::move(placement)),
+        options_(options),
+        transport_(make_transport(options.kind, communicator)) {}
 
-  Variable run(Tape& tape, Variable rows, Variable offsets, int layer, const ExpertFunction& experts) const override {
+  Variable run(Tape& tape, Variable rows, Variable offsets, int layer, const ExpertFunction& experts,
+               const std::function<void()>& meanwhile) const override {
     Allocator& allocator = tape.context().allocator;
     const std::vector<int64_t> counts = share_counts(allocator, offsets, layer);
     const int64_t rounds = options_.max_rows > 0 ? rounds_needed(placement_, counts, options_.max_rows) : 1;
-    const Routes routes = plan_routes(placement_, counts, communicator_.rank(), rounds);
+    const Routes routes = plan_routes(placement_, counts, communicator_.rank(), {rounds, options_.chunks});
+    const std::span<const RoutePart> parts = routes.parts;
+    const int64_t sent = offsets.tensor().data<int64_t>()[placement_.experts()];
     const Reordering sending(allocator, routes.send_order);
-    const Variable sorted = sending.there(tape, std::move(rows));
-    std::vector<Variable> results;
-    int64_t first = 0;
-    for (const Round& round : routes.rounds) {
-      const size_t mark = tape.recomputable();
-      results.push_back(run_round(tape, sorted, first, round, layer, experts, rounds > 1));
-      if (rounds > 1) {
-        tape.pin(results.back());
-        tape.discard_recomputable(mark);
-      }
-      first += round.sent();
+    Variable sorted = sending.there(tape, std::move(rows));
+    auto whole = std::make_shared<WholeExchange>(WholeExchange{*transport_, communicator_.rank(), layer, sorted.shape(),
+                                                               rounds * options_.chunks, options_.exposed});
+    Passage passage(tape, experts, std::move(whole), std::move(sorted));
+    if (rounds == 1) {
+      passage.run(parts, sent, meanwhile);
+      return sending.back(tape, passage.results());
     }
-    return sending.back(tape, concat(tape, std::move(results)));
+    meanwhile();  // not to be computed again with a round
+    for (int64_t round = 0; round < rounds; ++round) {
+      const size_t mark = tape.recomputable();
+      const autograd::RecomputeScope scope(tape, true);
+      passage.run(parts.subspan(static_cast<size_t>(round * options_.chunks), static_cast<size_t>(options_.chunks)),
+                  sent, {});
+      tape.pin(passage.results());
+      tape.discard_recomputable(mark);
+    }
+    return sending.back(tape, passage.results());
   }
 
  private:
-  Variable run_round(Tape& tape, const Variable& sorted, int64_t first, const Round& round, int layer,
-                     const ExpertFunction& experts, bool recompute) const {
-    Allocator& allocator = tape.context().allocator;
-    const autograd::RecomputeScope scope(tape, recompute);
-    const Reordering computing(allocator, round.compute_order);
-    Variable x = exchange(tape, sorted, round.send_rows, round.receive_rows, {"expert dispatch", layer}, first);
-    const Variable local = Variable::leaf(tensor_of(allocator, Dtype::kI64, round.offsets));
-    Variable y = experts(tape, computing.there(tape, std::move(x)), local);
-    y = computing.back(tape, std::move(y));
-    return exchange(tape, std::move(y), round.receive_rows, round.send_rows, {"expert combine", layer}, 0);
-  }
-
-  Variable exchange(Tape& tape, Variable rows, const std::vector<int64_t>& send, const std::vector<int64_t>& receive,
-                    CollectiveLabel label, int64_t first) const {
-    return tape.apply<ExchangeRows>({std::move(rows)}, communicator_, send, receive, label, first);
-  }
-
   // [source * experts + expert], on every rank.
   std::vector<int64_t> share_counts(Allocator& allocator, const Variable& offsets, int layer) const {
     const int64_t experts = placement_.experts();
@@ -114,22 +152,23 @@ class AllToAllDispatcher final : public Dispatcher {
     for (int64_t expert = 0; expert < experts; ++expert)
       mine.data<int64_t>()[expert] = bounds[expert + 1] - bounds[expert];
     const Tensor all = Tensor::empty(allocator, Dtype::kI64, Shape{communicator_.size() * experts});
-    communicator_.all_gather(mine, all, {"expert counts", layer})->wait();
+    wait_for(*communicator_.all_gather(mine, all, {"expert counts", layer}), options_.exposed);
     return {all.data<int64_t>(), all.data<int64_t>() + all.elements()};
   }
 
   Communicator& communicator_;
   Placement placement_;
   DispatchOptions options_;
+  std::unique_ptr<RowTransport> transport_;
 };
 
 }  // namespace
 
 std::unique_ptr<Dispatcher> make_local_dispatcher() { return std::make_unique<LocalDispatcher>(); }
 
-std::unique_ptr<Dispatcher> make_all_to_all_dispatcher(Communicator& communicator, Placement placement,
-                                                       DispatchOptions options) {
-  return std::make_unique<AllToAllDispatcher>(communicator, std::move(placement), options);
+std::unique_ptr<Dispatcher> make_group_dispatcher(Communicator& communicator, Placement placement,
+                                                  DispatchOptions options) {
+  return std::make_unique<GroupDispatcher>(communicator, std::move(placement), options);
 }
 
 }  // namespace cadre::parallel

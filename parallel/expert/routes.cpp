@@ -37,47 +37,38 @@ std::vector<int64_t> starts_of(const int64_t* counts, int64_t experts) {
   return starts;
 }
 
-// The part of a round of `count` rows.
-Run part_of(int64_t count, int64_t round, int64_t rounds) {
-  const int64_t begin = count * round / rounds;
-  return {begin, count * (round + 1) / rounds - begin};
+// The part from `begin` to `end` of `whole` of a run.
+Run part_of(Run run, int64_t begin, int64_t end, int64_t whole) {
+  const int64_t first = run.count * begin / whole;
+  return {run.begin + first, run.count * end / whole - first};
 }
 
 class Planner {
  public:
-  Planner(const Placement& placement, const std::vector<int64_t>& counts, int64_t rounds)
-      : placement_(placement), counts_(counts), rounds_(rounds) {}
+  Planner(const Placement& placement, const std::vector<int64_t>& counts, RouteCuts cuts)
+      : placement_(placement), counts_(counts), cuts_(cuts) {}
 
-  // What `rank` sends in a round, as runs of its sorted rows; rows to each rank are appended.
-  void send(int rank, int64_t round, std::vector<Run>& runs, std::vector<int64_t>& rows) const {
+  // Appends what `rank` sends in a part, as runs of its sorted rows.
+  void send(int rank, int64_t part, std::vector<Run>& runs) const {
     const std::vector<int64_t> starts = starts_of(counts_.data() + rank * placement_.experts(), placement_.experts());
     for (int to = 0; to < placement_.ranks(); ++to) {
-      rows.push_back(0);
-      for (const int64_t expert : placement_.held_by(to)) {
-        if (placement_.server(expert, rank) != to) continue;
-        const Run part = part_of(count(rank, expert), round, rounds_);
-        runs.push_back({starts[static_cast<size_t>(expert)] + part.begin, part.count});
-        rows.back() += part.count;
-      }
+      for_each_expert(rank, to, part, [&](int64_t, int64_t expert, Run run) {
+        runs.push_back({starts[static_cast<size_t>(expert)] + run.begin, run.count});
+      });
     }
   }
 
-  // What `rank` receives in a round: rows from each rank, and their order by local expert.
-  void receive(int rank, int64_t round, Round& result) const {
-    const std::vector<int64_t>& held = placement_.held_by(rank);
-    std::vector<std::vector<Run>> of_expert(held.size());  // in order of the source
+  RoutePart part(int rank, int64_t part) const {
+    RoutePart result{traffic(part), experts_of(rank, part), {}, {0}};
+    const size_t experts = static_cast<size_t>(result.experts.count);
+    std::vector<std::vector<Run>> of_expert(experts);  // of the receive buffer, in order of the source
     int64_t position = 0;
     for (int from = 0; from < placement_.ranks(); ++from) {
-      const int64_t before = position;
-      for (size_t local = 0; local < held.size(); ++local) {
-        if (placement_.server(held[local], from) != rank) continue;
-        const int64_t rows = part_of(count(from, held[local]), round, rounds_).count;
-        of_expert[local].push_back({position, rows});
-        position += rows;
-      }
-      result.receive_rows.push_back(position - before);
+      for_each_expert(from, rank, part, [&](int64_t local, int64_t, Run run) {
+        of_expert[static_cast<size_t>(local - result.experts.first)].push_back({position, run.count});
+        position += run.count;
+      });
     }
-    result.offsets.push_back(0);
     std::vector<Run> computed;
     for (const std::vector<Run>& runs : of_expert) {
       int64_t rows = 0;
@@ -88,16 +79,17 @@ class Planner {
       result.offsets.push_back(result.offsets.back() + rows);
     }
     result.compute_order = order_of(computed);
+    return result;
   }
 
   // Rows that `rank` receives in its fullest round.
   int64_t fullest(int rank) const {
     int64_t most = 0;
-    for (int64_t round = 0; round < rounds_; ++round) {
+    for (int64_t round = 0; round < cuts_.rounds; ++round) {
       int64_t rows = 0;
       for (const int64_t expert : placement_.held_by(rank)) {
         for (int from = 0; from < placement_.ranks(); ++from) {
-          if (placement_.server(expert, from) == rank) rows += part_of(count(from, expert), round, rounds_).count;
+          if (placement_.server(expert, from) == rank) rows += rows_of(from, expert, round).count;
         }
       }
       most = std::max(most, rows);
@@ -106,28 +98,64 @@ class Planner {
   }
 
  private:
-  int64_t count(int source, int64_t expert) const {
-    return counts_[static_cast<size_t>(source * placement_.experts() + expert)];
+  // Rows of a source and expert in a round, as a run of them.
+  Run rows_of(int source, int64_t expert, int64_t round) const {
+    const Run all{0, counts_[static_cast<size_t>(source * placement_.experts() + expert)]};
+    return part_of(all, round, round + 1, cuts_.rounds);
+  }
+
+  // Chunk c takes [c * held / chunks, (c + 1) * held / chunks) of a rank's experts, in whole experts where it can.
+  LocalExperts experts_of(int rank, int64_t part) const {
+    const auto held = static_cast<int64_t>(placement_.held_by(rank).size());
+    const int64_t chunk = part % cuts_.chunks, begin = chunk * held, end = begin + held;
+    const bool whole = held >= cuts_.chunks;
+    const int64_t first = begin / cuts_.chunks;
+    return {first, (whole ? end : end + cuts_.chunks - 1) / cuts_.chunks - first};
+  }
+
+  // visit(local expert, expert, run of the source's rows for it) for what `to` computes of `from` in a part.
+  template <class F>
+  void for_each_expert(int from, int to, int64_t part, F&& visit) const {
+    const std::vector<int64_t>& held = placement_.held_by(to);
+    const auto all = static_cast<int64_t>(held.size());
+    const LocalExperts experts = experts_of(to, part);
+    const int64_t chunks = cuts_.chunks, chunk = part % chunks;
+    for (int64_t local = experts.first; local < experts.first + experts.count; ++local) {
+      const int64_t expert = held[static_cast<size_t>(local)];
+      if (placement_.server(expert, from) != to) continue;
+      Run run = rows_of(from, expert, part / chunks);
+      if (all < chunks) {
+        const auto within = [&](int64_t at) { return std::clamp<int64_t>(at * all - local * chunks, 0, chunks); };
+        run = part_of(run, within(chunk), within(chunk + 1), chunks);
+      }
+      visit(local, expert, run);
+    }
+  }
+
+  RowTraffic traffic(int64_t part) const {
+    RowTraffic traffic(placement_.ranks());
+    for (int from = 0; from < placement_.ranks(); ++from) {
+      for (int to = 0; to < placement_.ranks(); ++to) {
+        for_each_expert(from, to, part, [&](int64_t, int64_t, Run run) { traffic.rows(from, to) += run.count; });
+      }
+    }
+    return traffic;
   }
 
   const Placement& placement_;
   const std::vector<int64_t>& counts_;
-  int64_t rounds_;
+  RouteCuts cuts_;
 };
 
 }  // namespace
 
-int64_t Round::sent() const { return std::accumulate(send_rows.begin(), send_rows.end(), int64_t{0}); }
-
-Routes plan_routes(const Placement& placement, const std::vector<int64_t>& counts, int rank, int64_t rounds) {
-  const Planner planner(placement, counts, rounds);
+Routes plan_routes(const Placement& placement, const std::vector<int64_t>& counts, int rank, RouteCuts cuts) {
+  const Planner planner(placement, counts, cuts);
   Routes routes;
   std::vector<Run> sent;
-  for (int64_t i = 0; i < rounds; ++i) {
-    Round round;
-    planner.send(rank, i, sent, round.send_rows);
-    planner.receive(rank, i, round);
-    routes.rounds.push_back(std::move(round));
+  for (int64_t part = 0; part < cuts.rounds * cuts.chunks; ++part) {
+    planner.send(rank, part, sent);
+    routes.parts.push_back(planner.part(rank, part));
   }
   routes.send_order = order_of(sent);
   return routes;
@@ -137,9 +165,9 @@ int64_t rounds_needed(const Placement& placement, const std::vector<int64_t>& co
   const int64_t largest = std::max<int64_t>(1, *std::max_element(counts.begin(), counts.end()));
   int64_t rounds = 1;
   for (int rank = 0; rank < placement.ranks(); ++rank) {
-    const int64_t received = Planner(placement, counts, 1).fullest(rank);
+    const int64_t received = Planner(placement, counts, {}).fullest(rank);
     rounds = std::max(rounds, std::min(largest, (received + most - 1) / most));
-    while (rounds < largest && Planner(placement, counts, rounds).fullest(rank) > most) ++rounds;
+    while (rounds < largest && Planner(placement, counts, {.rounds = rounds}).fullest(rank) > most) ++rounds;
   }
   return rounds;
 }

@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "parallel/comm/communicator.h"
+#include "parallel/comm/exposed_time.h"
 #include "parallel/mesh/layout.h"
 
 namespace cadre::parallel {
@@ -23,6 +24,8 @@ class Mesh {
   Communicator& world() const { return world_; }
   // The ranks that differ from this one along the axis only, in ascending order.
   Communicator& along(Axis axis) const;
+  // That this rank has spent in exchanges along the axes.
+  ExposedTime& exposed_time() { return exposed_; }
 
  private:
   static constexpr Axis kAxes[] = {Axis::kData, Axis::kPipeline, Axis::kExpert, Axis::kExpertData, Axis::kEmbedding};
@@ -30,6 +33,7 @@ class Mesh {
   Communicator& world_;
   Layout layout_;
   Coordinates here_;
+  ExposedTime exposed_;
   std::array<std::unique_ptr<Communicator>, std::size(kAxes)> groups_;
 };
 

@@ -68,7 +68,7 @@ TEST_F(ParameterStoreTest, UntouchedGradientsAreZeroed) {
   Parameter& untouched = store.declare("untouched", {2}, 0, true);
   store.materialise(context_, 1);
   for (Parameter* p : {&touched, &untouched}) p->gradient.data<float>()[0] = p->gradient.data<float>()[1] = 3;
-  touched.gradient_empty = false;
+  touched.claim_empty(0, 1);
   store.zero_untouched_gradients();
   EXPECT_EQ(values(touched.gradient), (std::vector<float>{3, 3}));
   EXPECT_EQ(values(untouched.gradient), (std::vector<float>{0, 0}));
@@ -78,7 +78,7 @@ TEST_F(ParameterStoreTest, PackedWeightsAreRebuiltAfterTouch) {
   ParameterStore store;
   Parameter& p = store.declare("p", {3, 5}, 1, true);
   store.materialise(context_, 1);
-  const auto packed = [&] { return p.operand(context_, kernels::Operand::kTransposed).values.as<float>()[0]; };
+  const auto packed = [&] { return p.operand(context_, kernels::Operand::kTransposed, p.value).values.as<float>()[0]; };
   const float before = packed();
   EXPECT_EQ(before, p.value.data<float>()[0]);
   p.value.data<float>()[0] = before + 1;
@@ -92,7 +92,7 @@ TEST_F(ParameterStoreTest, StoredWeightsArePackedOnSecondUse) {
   ParameterStore store;
   Parameter& p = store.declare("p", {3, 5}, 1, true);
   store.materialise(context_, 1);
-  const auto packed = [&] { return p.operand(context_, kernels::Operand::kAsStored).packed; };
+  const auto packed = [&] { return p.operand(context_, kernels::Operand::kAsStored, p.value).packed; };
   EXPECT_FALSE(packed());
   EXPECT_TRUE(packed());
   EXPECT_TRUE(packed());

@@ -195,7 +195,7 @@ TEST_F(ReadyTest, EachParameterIsReadyOnceWhenItsLastContributionIsIn) {
   EXPECT_TRUE(ready.empty());
   tape.backward(std::move(seeds));
   EXPECT_EQ(ready, (std::vector<std::string>{"second", "first", "unused", "table"}));
-  EXPECT_TRUE(unused_->gradient_empty);
+  EXPECT_TRUE(unused_->gradient_empty());
 }
 
 TEST_F(ReadyTest, DeferredParametersAreReadyInTheDeferredPart) {
@@ -205,7 +205,7 @@ TEST_F(ReadyTest, DeferredParametersAreReadyInTheDeferredPart) {
   record(tape, ready, seeds);
   tape.backward(std::move(seeds), BackwardPart::kInputsOnly);
   EXPECT_TRUE(ready.empty());
-  EXPECT_TRUE(second_->gradient_empty);
+  EXPECT_TRUE(second_->gradient_empty());
   tape.backward_parameters();
   EXPECT_EQ(ready, (std::vector<std::string>{"second", "first", "unused", "table"}));
 }

@@ -270,7 +270,7 @@ TEST_P(OptimizerTest, AStepMakesPackedWeightsStale) {
   Optimizer optimizer(context_, store_, {});
   autograd::Parameter& w = *store_.find("w");
   const auto packed = [&] {
-    const TensorView storage = w.operand(context_, kernels::Operand::kTransposed).values;
+    const TensorView storage = w.operand(context_, kernels::Operand::kTransposed, w.value).values;
     return storage.dtype == Dtype::kF64 ? storage.as<double>()[0] : storage.as<float>()[0];
   };
   EXPECT_EQ(packed(), get(w.value, 0));

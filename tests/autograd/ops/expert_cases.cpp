@@ -147,17 +147,6 @@ std::vector<OpCase> cases<PermuteRows>() {
 }
 
 template <>
-std::vector<OpCase> cases<ConcatRows>() {
-  const auto parts = [](const char* name, std::vector<int64_t> rows, int64_t width) {
-    OpCase result{name, maker<ConcatRows>(rows), {}, {}};
-    for (size_t i = 0; i < rows.size(); ++i) result.inputs.push_back(normal(Shape{rows[i], width}, i + 1));
-    return result;
-  };
-  return {parts("one part", {3}, 5), parts("parts and gaps", {2, 0, 5, 1}, 7), parts("past a vector", {37, 61}, 35),
-          parts("empty first and last", {0, 4, 0}, 3)};
-}
-
-template <>
 std::vector<OpCase> cases<CombineRows>() {
   return {combine("one token", kOne, 1, {0}, false),
           combine("empty expert", kFew, 7, few(), false),

@@ -32,7 +32,7 @@ LocalRankOptions options_for(const VerifyCase& verify_case, const Variant& varia
   options.dtype = Dtype::kF64;
   options.network = verify_case.network;
   options.shard.layers_per_stage = decide_stages(parallel, verify_case.network, verify_case.seq_length);
-  options.shard.dispatch.max_rows = verify_case.max_dispatch_tokens;
+  options.shard.dispatch = verify_case.dispatch;
   options.shard.zero = verify_case.zero;
   options.optimizer.lr = 0.01;
   options.seed = verify_case.seed;

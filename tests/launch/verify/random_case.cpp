@@ -59,6 +59,8 @@ Settings random_settings(Rng& rng) {
   s.moe.drop_policy = pick(rng, {kernels::DropPolicy::kByScore, kernels::DropPolicy::kByPosition});
   s.moe.balance.scope =
       pick(rng, {model::BalanceScope::kSequence, model::BalanceScope::kMicroBatch, model::BalanceScope::kGlobalBatch});
+  s.parallel.dispatcher = pick(rng, {parallel::DispatcherKind::kAllToAll, parallel::DispatcherKind::kAllGather});
+  s.parallel.overlap_chunks = static_cast<int64_t>(1 + rng.below(4));
   if (rng.below(3) == 0) s.parallel.max_dispatch_tokens = static_cast<int64_t>(1 + rng.below(20));
   s.parallel.zero = static_cast<int64_t>(rng.below(3));
   s.recompute.mode =

@@ -86,15 +86,15 @@ class RankPart {
   int64_t add_gradient(size_t p, int micro_batch) {
     autograd::Parameter& parameter = *store_.find(name_of(p));
     parameter.borrow_gradient();
+    const bool empty = parameter.claim_empty(0, parameter.groups());
     for (size_t s = 0; s < model_[p].segments.size(); ++s) {
       if (!offsets_.contains({p, s})) continue;
       float* to = parameter.gradient.data<float>() + offsets_.at({p, s});
       for (int64_t i = 0; i < model_[p].segments[s].elements; ++i) {
         const float value = gradient_of(comm_.rank(), micro_batch, p, s, i);
-        to[i] = parameter.gradient_empty ? value : to[i] + value;
+        to[i] = empty ? value : to[i] + value;
       }
     }
-    parameter.gradient_empty = false;
     return static_cast<int64_t>(model_.size() - 1 - p);
   }
 

@@ -24,39 +24,42 @@ std::vector<Row> reorder(const std::vector<Row>& rows, const RowOrder& order) {
   return result;
 }
 
-// Carries the rows of one round by the routes of all ranks, and checks where they end. taken[rank]: rows sent so far.
-void check_round(const Placement& placement, const std::vector<Routes>& routes, size_t round,
-                 const std::vector<std::vector<Row>>& buffers, std::vector<int64_t>& taken) {
+// Carries the rows of one part by the routes of all ranks, and checks where they end. taken[rank]: rows sent so far.
+void check_part(const Placement& placement, const std::vector<Routes>& routes, size_t part,
+                const std::vector<std::vector<Row>>& buffers, std::vector<int64_t>& taken) {
   const int ranks = placement.ranks();
   for (int rank = 0; rank < ranks; ++rank) {
     std::vector<Row> received;
     for (int from = 0; from < ranks; ++from) {
       const auto f = static_cast<size_t>(from);
-      const int64_t rows = routes[f].rounds[round].send_rows[static_cast<size_t>(rank)];
-      ASSERT_EQ(rows, routes[static_cast<size_t>(rank)].rounds[round].receive_rows[f]);
+      const int64_t rows = routes[f].parts[part].traffic.rows(from, rank);
+      ASSERT_EQ(rows, routes[static_cast<size_t>(rank)].parts[part].traffic.rows(from, rank));
       received.insert(received.end(), buffers[f].begin() + taken[f], buffers[f].begin() + taken[f] + rows);
       taken[f] += rows;
     }
-    const Round& mine = routes[static_cast<size_t>(rank)].rounds[round];
+    const RoutePart& mine = routes[static_cast<size_t>(rank)].parts[part];
     const std::vector<Row> computed = reorder(received, mine.compute_order);
-    ASSERT_EQ(mine.received(), static_cast<int64_t>(computed.size()));
+    ASSERT_EQ(mine.offsets.back(), static_cast<int64_t>(computed.size()));
     const std::vector<int64_t>& held = placement.held_by(rank);
-    ASSERT_EQ(mine.offsets.size(), held.size() + 1);
-    for (size_t local = 0; local < held.size(); ++local) {
-      const auto begin = computed.begin() + mine.offsets[local], end = computed.begin() + mine.offsets[local + 1];
+    ASSERT_EQ(mine.offsets.size(), static_cast<size_t>(mine.experts.count) + 1);
+    for (int64_t i = 0; i < mine.experts.count; ++i) {
+      const int64_t expert = held[static_cast<size_t>(mine.experts.first + i)];
+      const auto begin = computed.begin() + mine.offsets[static_cast<size_t>(i)],
+                 end = computed.begin() + mine.offsets[static_cast<size_t>(i) + 1];
       EXPECT_TRUE(std::is_sorted(begin, end));
-      EXPECT_TRUE(std::all_of(begin, end, [&](const Row& row) { return row.expert == held[local]; }));
+      EXPECT_TRUE(std::all_of(begin, end, [&](const Row& row) { return row.expert == expert; }));
     }
     EXPECT_EQ(reorder(computed, inverse_of(mine.compute_order)), received);
   }
 }
 
-void check(const Placement& placement, const std::vector<int64_t>& counts, int64_t rounds = 1) {
+void check(const Placement& placement, const std::vector<int64_t>& counts, RouteCuts cuts = {}) {
   const int ranks = placement.ranks();
   std::vector<Routes> routes;
   std::vector<std::vector<Row>> buffers(static_cast<size_t>(ranks));
   for (int rank = 0; rank < ranks; ++rank) {
-    routes.push_back(plan_routes(placement, counts, rank, rounds));
+    routes.push_back(plan_routes(placement, counts, rank, cuts));
+    ASSERT_EQ(routes.back().parts.size(), static_cast<size_t>(cuts.rounds * cuts.chunks));
     for (int64_t expert = 0; expert < placement.experts(); ++expert) {
       const int64_t count = counts[static_cast<size_t>(rank * placement.experts() + expert)];
       for (int64_t i = 0; i < count; ++i) buffers[static_cast<size_t>(rank)].push_back({rank, expert, i});
@@ -64,9 +67,7 @@ void check(const Placement& placement, const std::vector<int64_t>& counts, int64
     buffers[static_cast<size_t>(rank)] = reorder(buffers[static_cast<size_t>(rank)], routes.back().send_order);
   }
   std::vector<int64_t> taken(static_cast<size_t>(ranks), 0);
-  for (int64_t round = 0; round < rounds; ++round) {
-    check_round(placement, routes, static_cast<size_t>(round), buffers, taken);
-  }
+  for (size_t part = 0; part < routes[0].parts.size(); ++part) check_part(placement, routes, part, buffers, taken);
   for (int rank = 0; rank < ranks; ++rank) {
     EXPECT_EQ(taken[static_cast<size_t>(rank)], static_cast<int64_t>(buffers[static_cast<size_t>(rank)].size()));
   }
@@ -82,23 +83,39 @@ TEST(Routes, EveryRowReachesItsExpertInOrder) {
         if (draw == 1) {  // all to one expert
           for (size_t i = 0; i < counts.size(); ++i) counts[i] = i % static_cast<size_t>(experts) == 0 ? 5 : 0;
         }
-        for (const int64_t rounds : {1, 2, 3, 7}) check(Placement::even(experts, ranks), counts, rounds);
+        for (const int64_t rounds : {1, 2, 7}) {
+          for (const int64_t chunks : {1, 2, 3, 5}) check(Placement::even(experts, ranks), counts, {rounds, chunks});
+        }
       }
     }
   }
 }
 
 TEST(Routes, APlacementNeedNotBeInOrderOfIds) {
-  check(Placement({{1}, {0}, {1}, {0, 1}}, 2), {3, 1, 0, 2, 1, 4, 2, 2});
-  check(Placement({{2}, {2}, {2}}, 3), {1, 2, 3, 4, 5, 6, 7, 8, 9});  // ranks without experts
+  for (const int64_t chunks : {1, 2, 4}) {
+    check(Placement({{1}, {0}, {1}, {0, 1}}, 2), {3, 1, 0, 2, 1, 4, 2, 2}, {1, chunks});
+    check(Placement({{2}, {2}, {2}}, 3), {1, 2, 3, 4, 5, 6, 7, 8, 9}, {2, chunks});  // ranks without experts
+  }
 }
 
 TEST(Routes, RowsInPlaceAreNotReordered) {
   const Routes routes = plan_routes(Placement::even(4, 1), {1, 2, 3, 4}, 0);
   EXPECT_TRUE(routes.send_order.empty());
-  EXPECT_TRUE(routes.rounds[0].compute_order.empty());
-  EXPECT_EQ(routes.rounds[0].offsets, (std::vector<int64_t>{0, 1, 3, 6, 10}));
+  EXPECT_TRUE(routes.parts[0].compute_order.empty());
+  EXPECT_EQ(routes.parts[0].offsets, (std::vector<int64_t>{0, 1, 3, 6, 10}));
   EXPECT_TRUE(plan_routes(Placement::even(4, 2), {1, 2, 3, 4, 5, 6, 7, 8}, 1).send_order.empty());
+}
+
+// So that an expert's weight gradient is one sum.
+TEST(Routes, ChunksTakeWholeExpertsWhereARankHasEnough) {
+  const Placement placement({{0}, {0}, {0}, {0}, {0}, {1}}, 2);
+  const Routes many = plan_routes(placement, std::vector<int64_t>(12, 10), 0, {.chunks = 2});
+  EXPECT_EQ(many.parts[0].experts.count, 2);
+  EXPECT_EQ(many.parts[0].offsets, (std::vector<int64_t>{0, 20, 40}));
+  EXPECT_EQ(many.parts[1].experts.first, 2);
+  EXPECT_EQ(many.parts[1].offsets, (std::vector<int64_t>{0, 20, 40, 60}));
+  const Routes one = plan_routes(placement, std::vector<int64_t>(12, 10), 1, {.chunks = 2});
+  for (const RoutePart& part : one.parts) EXPECT_EQ(part.offsets, (std::vector<int64_t>{0, 10}));
 }
 
 TEST(Routes, RoundsBoundWhatARankReceives) {
@@ -110,7 +127,9 @@ TEST(Routes, RoundsBoundWhatARankReceives) {
     const int64_t rounds = rounds_needed(placement, counts, most);
     EXPECT_GE(rounds, (104 + most - 1) / most);
     EXPECT_LE(rounds, (104 + most - 1) / most * 2 + 1);
-    for (const Round& round : plan_routes(placement, counts, 0, rounds).rounds) EXPECT_LE(round.received(), most);
+    for (const RoutePart& round : plan_routes(placement, counts, 0, {rounds}).parts) {
+      EXPECT_LE(round.offsets.back(), most);
+    }
   }
   EXPECT_EQ(rounds_needed(placement, counts, 1), 60) << "a row of each source and expert is the least";
   EXPECT_EQ(rounds_needed(placement, std::vector<int64_t>(8, 0), 1), 1);
