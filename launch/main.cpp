@@ -8,10 +8,12 @@
 
 namespace {
 
-// Under mpirun, a rank names itself before anything else is up.
+// Under mpirun or srun, a rank names itself before anything else is up.
 int rank_of_environment() {
-  const char* rank = std::getenv("OMPI_COMM_WORLD_RANK");
-  return rank != nullptr ? std::atoi(rank) : -1;
+  for (const char* name : {"OMPI_COMM_WORLD_RANK", "PMIX_RANK"}) {
+    if (const char* rank = std::getenv(name)) return std::atoi(rank);
+  }
+  return -1;
 }
 
 }  // namespace

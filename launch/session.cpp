@@ -32,11 +32,10 @@ std::chrono::seconds default_timeout() {
   return std::chrono::seconds(environment_number("CADRE_TIMEOUT_SECONDS", kTimeoutSeconds));
 }
 
-// CADRE_THREADS is set by launch/run; a bare mpirun shares the cores of a node among its local ranks.
-int default_threads() {
-  const int64_t cores = std::max<int64_t>(1, std::thread::hardware_concurrency());
-  const int64_t local_ranks = environment_number("OMPI_COMM_WORLD_LOCAL_SIZE", 1);
-  return static_cast<int>(environment_number("CADRE_THREADS", std::max<int64_t>(1, cores / local_ranks)));
+std::vector<Place> gather_places(parallel::Communicator& world, const Place& own) {
+  std::vector<Place> places;
+  for (const std::string& text : world.gather_text(encode(own), {"places"})) places.push_back(decode_place(text));
+  return places;
 }
 
 kernels::Isa choose_isa(IsaChoice choice) {
@@ -67,7 +66,8 @@ Session::Session()
       failures_(
           mpi_.world({.name = "failures", .deadline = kFailureDeadline, .published = false, .shared_memory = false})),
       logger_(std::make_unique<Logger>(world_->rank(), world_->size())),
-      allocator_(make_host_allocator()) {
+      allocator_(make_host_allocator()),
+      places_(gather_places(*world_, own_place())) {
   install_crash_handler(world_->size() > 1 ? world_->rank() : -1);
   // On another thread, while this one is inside MPI for good.
   mpi_.on_blocked([&mpi = mpi_, own = rank()](const std::string& report) {
@@ -79,11 +79,21 @@ Session::Session()
 Session::Session(const DeviceSettings& device, Dtype dtype) : Session() { start(device, dtype); }
 
 void Session::start(const DeviceSettings& device, Dtype dtype) {
-  const int threads = static_cast<int>(device.threads.value_or(default_threads()));
+  const int64_t fair = environment_number("CADRE_THREADS", fair_threads(places_, rank()));
+  const int threads = static_cast<int>(device.threads.value_or(fair));
   threads_ = std::make_unique<ThreadPool>(threads);
   const kernels::Exec exec{*threads_, choose_isa(device.isa)};
   context_ = std::make_unique<autograd::Context>(autograd::Context{exec, *allocator_, dtype});
   context_->poll = [world = world_.get()] { world->poll(); };
+}
+
+void Session::tell_places() {
+  Place& own = places_[static_cast<size_t>(rank())];
+  own.threads = threads();
+  places_ = gather_places(*world_, own);
+  if (rank() != 0) return;
+  for (const std::string& line : describe(places_)) logger_->info(line);
+  if (const std::string crowded = oversubscription(places_); !crowded.empty()) logger_->warning(crowded);
 }
 
 // Why a run ended belongs in its log; a mistyped config or command is no event of a run.

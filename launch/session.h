@@ -10,6 +10,7 @@
 #include "autograd/context.h"
 #include "core/log.h"
 #include "launch/failure.h"
+#include "launch/places.h"
 #include "launch/settings.h"
 #include "parallel/comm/communicator.h"
 #include "parallel/comm/mpi.h"
@@ -28,6 +29,9 @@ class Session {
 
   // Talks to nobody. Throws ConfigError when a setting does not fit the machine.
   void start(const DeviceSettings& device, Dtype dtype);
+
+  // Rank 0 logs where the ranks run, and warns when threads outnumber CPUs. Collective; after start().
+  void tell_places();
 
   // How long a rank waits for the others before the job ends with a report of where every rank is (exit code 5). Until
   // then: CADRE_TIMEOUT_SECONDS of the environment, or 10 minutes.
@@ -69,6 +73,7 @@ class Session {
   std::unique_ptr<parallel::Communicator> failures_;  // of its own, since `world_` may be amid a collective
   std::unique_ptr<Logger> logger_;
   std::shared_ptr<Allocator> allocator_;
+  std::vector<Place> places_;  // by rank
   std::unique_ptr<ThreadPool> threads_;
   std::unique_ptr<autograd::Context> context_;
 };

@@ -99,6 +99,7 @@ void Run::prepare_directory() {
   session_.publish_progress(directory_);
   const std::string suffix = session_.rank() == 0 ? "" : fmt::format(".rank{}", session_.rank());
   session_.logger().open_file((directory_ / ("log" + suffix + ".txt")).string());
+  session_.tell_places();
 }
 
 // A fresh start leaves an earlier run's checkpoints whole, but out of the way: `auto` takes the highest step it finds.
