@@ -39,6 +39,28 @@ void Schema<launch::BatchSettings>::check(const launch::BatchSettings& s, Proble
   }
 }
 
+void Schema<launch::PlacementSettings>::fields(Fields<launch::PlacementSettings>& f) {
+  using S = launch::PlacementSettings;
+  f.about("Which ranks of an expert group hold which experts.");
+  f.add("kind", &S::kind, "Evenly in order; as `holders` says; or moved, while training, to where the load evens out")
+      .shorthand();
+  f.add("holders", &S::holders,
+        "table: for each expert the ranks of a group, from 0, that hold it; several are replicas")
+      .min(0);
+  f.add("every", &S::every, "balanced: steps between changes, each by the loads since the last").min(1);
+  f.add("replicas", &S::replicas,
+        "balanced: more copies of a layer's hottest experts, in all; their gradients are summed")
+      .min(0);
+}
+
+void Schema<launch::PlacementSettings>::check(const launch::PlacementSettings& s, Problems& problems) {
+  const bool table = s.kind == launch::PlacementKind::kTable;
+  if (table == s.holders.empty()) {
+    problems.add("holders", table ? "is empty; kind: table wants a list of ranks for each expert"
+                                  : "is given; wanted kind: table with it");
+  }
+}
+
 void Schema<launch::ParallelSettings>::fields(Fields<launch::ParallelSettings>& f) {
   using S = launch::ParallelSettings;
   f.about("How ranks share the work.");
@@ -65,6 +87,7 @@ void Schema<launch::ParallelSettings>::fields(Fields<launch::ParallelSettings>& 
         "the "
         "backward computes again; null: all at once")
       .min(1);
+  f.add("placement", &S::placement, "Where experts are");
   f.add(
        "zero", &S::zero,
        "What ranks that hold the same weights share out (ZeRO): 0 nothing; 1 the optimizer's moments and the update; 2 "

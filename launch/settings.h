@@ -33,6 +33,15 @@ struct BatchSettings {
   int64_t micro_batch_size = 8;
 };
 
+enum class PlacementKind { kEven, kTable, kBalanced };
+
+struct PlacementSettings {
+  PlacementKind kind = PlacementKind::kEven;
+  std::vector<std::vector<int64_t>> holders;  // table: ranks of an expert group, by expert
+  int64_t every = 100;
+  int64_t replicas = 0;
+};
+
 struct ParallelSettings {
   config::Auto<int64_t> data_parallel;
   int64_t expert_parallel = 1;
@@ -43,6 +52,7 @@ struct ParallelSettings {
   parallel::DispatcherKind dispatcher = parallel::DispatcherKind::kAllToAll;
   int64_t overlap_chunks = 1;
   std::optional<int64_t> max_dispatch_tokens;
+  PlacementSettings placement;
   int64_t zero = 1;
   double bucket_mib = 4;
   std::optional<int64_t> timeout_seconds;
@@ -132,6 +142,17 @@ template <>
 struct Schema<launch::BatchSettings> {
   static void fields(Fields<launch::BatchSettings>& f);
   static void check(const launch::BatchSettings& s, Problems& problems);
+};
+template <>
+struct EnumNames<launch::PlacementKind> {
+  using enum launch::PlacementKind;
+  static constexpr EnumName<launch::PlacementKind> values[] = {
+      {kEven, "even"}, {kTable, "table"}, {kBalanced, "balanced"}};
+};
+template <>
+struct Schema<launch::PlacementSettings> {
+  static void fields(Fields<launch::PlacementSettings>& f);
+  static void check(const launch::PlacementSettings& s, Problems& problems);
 };
 template <>
 struct Schema<launch::ParallelSettings> {

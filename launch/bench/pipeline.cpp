@@ -31,18 +31,18 @@ parallel::ScheduleShape shape_of(ScheduleKind kind, int ranks) {
 LocalRankOptions options_for(ScheduleKind kind) {
   LocalRankOptions options;
   options.layout.pipeline = kRanks;
-  options.network.model.num_layers = kLayers;
-  options.network.model.vocab_size = 256;
-  options.network.moe.num_experts = 8;
-  options.network.moe.ffn_hidden_size = 512;
-  options.trainer.total_steps = 100000;
-  options.trainer.schedule = shape_of(kind, kRanks);
-  options.trainer.step.micro_batches = kMicroBatches;
-  options.trainer.step.global_target_tokens = kMicroBatches * kSequence;
+  options.training.network.model.num_layers = kLayers;
+  options.training.network.model.vocab_size = 256;
+  options.training.network.moe.num_experts = 8;
+  options.training.network.moe.ffn_hidden_size = 512;
+  options.training.trainer.total_steps = 100000;
+  options.training.trainer.schedule = shape_of(kind, kRanks);
+  options.training.trainer.step.micro_batches = kMicroBatches;
+  options.training.trainer.step.global_target_tokens = kMicroBatches * kSequence;
   ParallelSettings parallel;
   parallel.pipeline_parallel = kRanks;
-  parallel.stages_per_rank = options.trainer.schedule.chunks;
-  options.shard.layers_per_stage = decide_stages(parallel, options.network, kSequence);
+  parallel.stages_per_rank = options.training.trainer.schedule.chunks;
+  options.training.shard.layers_per_stage = decide_stages(parallel, options.training.network, kSequence);
   return options;
 }
 

@@ -57,12 +57,13 @@ std::string metrics_line(const StepMetrics& m, const RunInfo& info) {
   return fmt::format(
       "{}{},\"loss\":{},\"balance_loss\":{},\"z_loss\":{},\"lr\":{},\"grad_norm\":{},\"clip\":{},\"tokens\":{},"
       "\"tokens_per_second\":{},\"seconds\":{},\"mfu\":{},\"data_wait\":{},\"exposed_communication\":{},"
+      "\"rank_imbalance\":{},"
       "\"memory_in_use\":{},\"memory_peak\":{},{}\"experts\":{}}}\n",
       kLineStart, m.step, number(m.loss), number(m.balance_loss), number(m.z_loss), number(m.learning_rate),
       number(m.gradient_norm), number(m.clip_factor), m.tokens, number(m.tokens_per_second()), number(m.seconds),
       number(share_of_peak(m.tokens_per_second(), info)), number(m.data_wait_seconds),
-      number(m.exposed_communication_seconds), m.memory_in_use, m.memory_peak, validation_text(m.validation),
-      experts_text(m.experts));
+      number(m.exposed_communication_seconds), number(m.rank_imbalance), m.memory_in_use, m.memory_peak,
+      validation_text(m.validation), experts_text(m.experts));
 }
 
 void cut_metrics(const fs::path& path, int64_t first_step) {

@@ -51,6 +51,7 @@ struct StepMetrics {
   double exposed_communication_seconds = 0;
   uint64_t memory_in_use = 0, memory_peak = 0;  // bytes, this rank
   std::vector<LayerLoad> experts;
+  double rank_imbalance = 1;  // rows of the fullest expert rank over the mean, of the worst layer
   Validation validation;
 
   double tokens_per_second() const { return static_cast<double>(tokens) / seconds; }

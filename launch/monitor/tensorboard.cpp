@@ -115,6 +115,7 @@ std::vector<Scalar> scalars_of(const StepMetrics& m, const RunInfo& info) {
                                  {"seconds", m.seconds},
                                  {"data_wait", m.data_wait_seconds},
                                  {"exposed_communication", m.exposed_communication_seconds},
+                                 {"rank_imbalance", m.rank_imbalance},
                                  {"memory_in_use", static_cast<double>(m.memory_in_use)},
                                  {"memory_peak", static_cast<double>(m.memory_peak)}};
   const double share = share_of_peak(m.tokens_per_second(), info);

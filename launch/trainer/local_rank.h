@@ -4,7 +4,7 @@
 
 #include <memory>
 
-#include "launch/trainer/trainer.h"
+#include "launch/trainer/training.h"
 
 namespace cadre::launch {
 
@@ -13,44 +13,32 @@ struct LocalRankOptions {
   parallel::Mesh::Wrap wrap{};  // around the mesh's communicators
   Dtype dtype = Dtype::kF32;
   int threads = 1;
-  model::NetworkSettings network;
-  ShardOptions shard{};
-  optim::OptimizerSettings optimizer{};
-  uint64_t seed = 1;
-  TrainerOptions trainer{};
+  TrainingOptions training{};
 };
 
 class LocalRank {
  public:
   // Collective over `world`, which has options.layout.ranks() ranks and must outlive it.
   LocalRank(parallel::Communicator& world, const LocalRankOptions& options)
-      : context_{{threads_of(options), kernels::best_isa()}, *allocator_, options.dtype},
+      : threads_(options.threads),
+        context_{{threads_, kernels::best_isa()}, *allocator_, options.dtype},
         mesh_(world, options.layout, options.wrap),
-        shard_(mesh_, options.network, options.shard),
-        state_(context_, options.network, shard_, options.optimizer, options.seed),
-        trainer_(context_, state_, mesh_, options.trainer) {}
+        training_(context_, mesh_, options.training) {}
   LocalRank(const LocalRank&) = delete;
   LocalRank& operator=(const LocalRank&) = delete;
 
   const autograd::Context& context() const { return context_; }
   parallel::Mesh& mesh() { return mesh_; }
-  const ModelShard& shard() const { return shard_; }
-  TrainState& state() { return state_; }
-  Trainer& trainer() { return trainer_; }
+  const ModelShard& shard() const { return training_.shard; }
+  TrainState& state() { return training_.state; }
+  Trainer& trainer() { return training_.trainer; }
 
  private:
-  ThreadPool& threads_of(const LocalRankOptions& options) {
-    threads_ = std::make_unique<ThreadPool>(options.threads);
-    return *threads_;
-  }
-
-  std::unique_ptr<ThreadPool> threads_;
+  ThreadPool threads_;
   std::shared_ptr<Allocator> allocator_ = make_host_allocator();
   autograd::Context context_;
   parallel::Mesh mesh_;
-  ModelShard shard_;
-  TrainState state_;
-  Trainer trainer_;
+  Training training_;
 };
 
 }  // namespace cadre::launch

@@ -101,7 +101,7 @@ int64_t ModelShard::piece_count() const {
   return last.first_piece + parallel::pieces_of(last.elements);
 }
 
-const parallel::Placement& ModelShard::placement_of(int layer) const {
+const parallel::Placement& ModelShard::placement_of(int64_t layer) const {
   return placements_.size() == 1 ? placements_.front() : placements_.at(static_cast<size_t>(layer));
 }
 
@@ -134,13 +134,17 @@ Holders ModelShard::expert_holders(const GlobalSegment& segment) const {
     if (!std::binary_search(held.begin(), held.end(), segment.expert)) return {};
     return {&alike, all_of(alike)};
   }
-  Holders holders{&mesh_.along(Axis::kData), {}};
+  return {&mesh_.along(Axis::kData), data_ranks_of(segment)};
+}
+
+std::vector<int> ModelShard::data_ranks_of(const GlobalSegment& segment) const {
+  std::vector<int> ranks;
   for (int group = 0; group < mesh_.layout().expert_data(); ++group) {
-    for (const int member : placement.holders(segment.expert)) {
-      holders.ranks.push_back(group * mesh_.layout().expert + member);
+    for (const int member : placement_of(segment.layer).holders(segment.expert)) {
+      ranks.push_back(group * mesh_.layout().expert + member);
     }
   }
-  return holders;
+  return ranks;
 }
 
 parallel::ElementRange ModelShard::owned_range(const GlobalSegment& segment) const {

@@ -14,10 +14,12 @@
 #include "launch/inference/evaluate.h"
 #include "launch/monitor/monitor.h"
 #include "launch/signals.h"
+#include "launch/trainer/expert_balance.h"
+#include "launch/trainer/move_state.h"
 #include "launch/trainer/resolve.h"
 #include "launch/trainer/stored_config.h"
 #include "launch/trainer/time_limit.h"
-#include "launch/trainer/trainer.h"
+#include "launch/trainer/training.h"
 #include "parallel/comm/agreement.h"
 
 namespace cadre::launch {
@@ -39,6 +41,9 @@ class Run {
   void check_same_tokenizer(CheckpointReader& reader);
   void resume(const ResumeRequest& request);
   TrainerOptions trainer_options() const;
+  std::unique_ptr<Training> make_training();
+  void move_experts();
+  TrainState& state() { return training_->state; }
   CheckpointHeader header();
   std::vector<StateEntry> entries();
   void begin_save();
@@ -52,8 +57,8 @@ class Run {
   TimeLimit time_limit_;
   ResolvedRun run_;
   parallel::Mesh mesh_;
-  ModelShard shard_;
-  TrainState state_;
+  ExpertBalance balance_;
+  std::unique_ptr<Training> training_;
   Tensor tokenizer_bytes_;
   fs::path directory_;
   std::string config_text_;
@@ -65,17 +70,12 @@ class Run {
 
 fs::path checkpoint_directory(const Settings& settings) { return fs::path(settings.run.directory) / "checkpoints"; }
 
-ShardOptions shard_options_of(const ParallelSettings& parallel) {
-  return {*parallel.layers_per_stage.value, parallel.dispatch(), static_cast<int>(parallel.zero)};
-}
-
 Run::Run(Session& session, const RunRequest& request)
     : session_(session),
       time_limit_(request.settings.run.time_limit_seconds),
       run_(resolve_run(session, request.settings)),
       mesh_(session.world(), run_.layout),
-      shard_(mesh_, run_.settings.network(), shard_options_of(run_.settings.parallel)),
-      state_(session.context(), run_.settings.network(), shard_, run_.settings.optimizer, run_.settings.run.seed),
+      balance_(run_.settings.parallel.placement, run_.settings.network(), run_.layout.expert),
       directory_(run_.settings.run.directory),
       config_text_(config::print_resolved(run_.settings)),
       run_id_(xxh3_128(bytes_of(config_text_)).substr(0, 16)),
@@ -132,20 +132,46 @@ void Run::resume(const ResumeRequest& request) {
   for (const std::string& skipped : choice.skipped) {
     if (session_.rank() == 0) session_.logger().warning(skipped);
   }
-  if (!choice.checkpoint) return;
+  if (!choice.checkpoint) {
+    training_ = make_training();
+    return;
+  }
+  std::unique_ptr<CheckpointReader> reader;
   parallel::all_ok_after(session_.world(), [&] {
-    CheckpointReader reader(*choice.checkpoint);
+    reader = std::make_unique<CheckpointReader>(*choice.checkpoint);
     const std::string name = choice.checkpoint->string();
-    const StoredConfig stored = read_stored_config(name, reader.manifest().header.state.value("config", ""));
+    const StoredConfig stored = read_stored_config(name, reader->manifest().header.state.value("config", ""));
     if (session_.rank() == 0 && !stored.unknown.empty()) session_.logger().warning(stored.warning(name));
     check_same_model(run_.settings, stored.settings, name);
-    check_same_tokenizer(reader);
-    state_.restore(reader);
+    check_same_tokenizer(*reader);
+    balance_.restore(reader->manifest().header.state.value("placement", nlohmann::json::object()));
   });
+  training_ = make_training();
+  parallel::all_ok_after(session_.world(), [&] { state().restore(*reader); });
   std::error_code ignored;
   const bool ours = fs::equivalent(choice.checkpoint->parent_path(), checkpoint_directory(run_.settings), ignored);
-  saved_step_ = ours ? state_.step : -1;
-  session_.logger().info(fmt::format("resumed from {} at step {}", choice.checkpoint->string(), state_.step));
+  saved_step_ = ours ? state().step : -1;
+  session_.logger().info(fmt::format("resumed from {} at step {}", choice.checkpoint->string(), state().step));
+}
+
+std::unique_ptr<Training> Run::make_training() {
+  const Settings& s = run_.settings;
+  const ShardOptions shard{*s.parallel.layers_per_stage.value, s.parallel.dispatch(), static_cast<int>(s.parallel.zero),
+                           balance_.placements()};
+  return std::make_unique<Training>(session_.context(), mesh_,
+                                    TrainingOptions{s.network(), shard, s.optimizer, s.run.seed, trainer_options()});
+}
+
+// Both states are there while one becomes the other.
+void Run::move_experts() {
+  const std::optional<ExpertBalance::Change> change = balance_.change(state().step);
+  if (!change) return;
+  std::unique_ptr<Training> next = make_training();
+  move_state(state(), next->state);
+  training_ = std::move(next);
+  session_.logger().info(fmt::format(
+      "step {}: experts moved; the fullest rank had {:.2f} times the mean load in the worst layer, now {:.2f}",
+      state().step, change->before, change->after));
 }
 
 TrainerOptions Run::trainer_options() const {
@@ -164,21 +190,22 @@ TrainerOptions Run::trainer_options() const {
 CheckpointHeader Run::header() {
   CheckpointHeader header;
   header.run_id = run_id_;
-  header.step = state_.step;
+  header.step = state().step;
   header.config_hash = xxh3_128(bytes_of(identity_of(run_.settings)));
-  header.state = state_.scalars();
+  header.state = state().scalars();
+  if (run_.settings.parallel.placement.kind == PlacementKind::kBalanced) header.state["placement"] = balance_.state();
   // Where a run writes, and when it pauses, is no part of what it computes.
   Settings saved = run_.settings;
   saved.run.directory = RunSettings{}.directory;
   saved.run.stop_after.reset();
   saved.run.time_limit_seconds.reset();
   header.state["config"] = config::print_resolved(saved);
-  header.state["samples"] = state_.step * run_.settings.batch.global_batch_size;
+  header.state["samples"] = state().step * run_.settings.batch.global_batch_size;
   return header;
 }
 
 std::vector<StateEntry> Run::entries() {
-  std::vector<StateEntry> entries = state_.entries_to_save();
+  std::vector<StateEntry> entries = state().entries_to_save();
   if (session_.rank() == 0) entries.push_back(whole_entry("/tokenizer", tokenizer_bytes_));
   return entries;
 }
@@ -189,11 +216,11 @@ void Run::start_observers() {
   info.directory = directory_.string();
   info.rank = session_.rank();
   info.ranks = session_.ranks();
-  info.first_step = state_.step + 1;
+  info.first_step = state().step + 1;
   info.total_steps = run_.settings.run.steps;
-  info.parameters = shard_.parameter_count();
-  info.active_parameters = state_.model().active_parameters();
-  info.flops_per_token = state_.model().training_flops_per_token(run_.settings.data.seq_length);
+  info.parameters = training_->shard.parameter_count();
+  info.active_parameters = state().model().active_parameters();
+  info.flops_per_token = state().model().training_flops_per_token(run_.settings.data.seq_length);
   info.num_experts = run_.settings.moe.num_experts;
   info.peak_flops = peak_flops(run_.settings.monitor, session_.context()) * session_.ranks();
   for (const auto& observer : observers_) observer->on_start(info);
@@ -239,7 +266,7 @@ void Run::tolerate(Save&& save) {
 
 void Run::finish() {
   if (writer_.busy()) tolerate([&] { finish_save(); });
-  if (state_.step != saved_step_) {
+  if (state().step != saved_step_) {
     begin_save();
     if (writer_.busy()) finish_save();
   }
@@ -251,28 +278,28 @@ void Run::finish() {
 void Run::validate(StepOutcome& outcome) {
   const Settings& s = run_.settings;
   const int64_t every = s.validation.every;
-  const bool due = state_.step == s.run.steps || (every > 0 && state_.step % every == 0);
+  const bool due = state().step == s.run.steps || (every > 0 && state().step % every == 0);
   if (!run_.held_out || !due || !outcome.finite || outcome.votes.stop) return;
   const auto start = std::chrono::steady_clock::now();
-  const Evaluation result = evaluate(session_.context(), state_.model(), *run_.held_out,
+  const Evaluation result = evaluate(session_.context(), state().model(), *run_.held_out,
                                      {s.batch.micro_batch_size, run_.held_out_bytes}, mesh_);
   const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
   outcome.metrics.validation = {result.tokens, result.loss, result.perplexity, result.bits_per_byte, elapsed.count()};
 }
 
 RunEnd Run::loop() {
-  Trainer trainer(session_.context(), state_, mesh_, trainer_options());
   const Settings& s = run_.settings;
   const int64_t last_step = std::min(s.run.steps, s.run.stop_after.value_or(s.run.steps));
   RunEnd end = s.run.steps <= last_step ? RunEnd::kFinished : RunEnd::kStopAfter;
-  data::Loader loader(run_.sampler, run_.plan, state_.step, s.data.prefetch);
-  while (state_.step < last_step) {
+  data::Loader loader(run_.sampler, run_.plan, state().step, s.data.prefetch);
+  while (state().step < last_step) {
     time_limit_.step_begins();
     const bool stop = stop_requested() || time_limit_.last_step();
-    StepOutcome outcome = trainer.step([&] { return loader.next(); }, {stop, writer_.locally_done()});
+    StepOutcome outcome = training_->trainer.step([&] { return loader.next(); }, {stop, writer_.locally_done()});
+    outcome.metrics.rank_imbalance = balance_.imbalance(outcome.metrics);
     validate(outcome);
     for (const auto& observer : observers_) observer->on_step(outcome.metrics);
-    const bool due = s.checkpoint.every > 0 && state_.step % s.checkpoint.every == 0 && state_.step < last_step;
+    const bool due = s.checkpoint.every > 0 && state().step % s.checkpoint.every == 0 && state().step < last_step;
     if (writer_.busy() && (outcome.votes.checkpoint_written || due || !outcome.finite))
       tolerate([&] { finish_save(); });
     if (!outcome.finite) {
@@ -280,8 +307,10 @@ RunEnd Run::loop() {
           "step {}: {} is not finite; the newest checkpoint is intact; lower optimizer.lr or set optimizer.clip_norm",
           outcome.metrics.step, outcome.non_finite));
     }
+    balance_.add(outcome.metrics);
+    move_experts();
     if (due) tolerate([&] { begin_save(); });
-    if (outcome.votes.stop && state_.step < last_step) {
+    if (outcome.votes.stop && state().step < last_step) {
       end = RunEnd::kStopped;
       session_.logger().info(time_limit_.last_step() ? "run.time_limit_seconds is nearly over: saving, to be resumed"
                                                      : "asked to stop: saving, to be resumed");

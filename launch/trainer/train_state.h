@@ -36,10 +36,10 @@ class TrainState {
   // Of the whole model. Collective.
   nlohmann::json scalars();
   void restore(CheckpointReader& reader);
-
- private:
+  // What scalars() gave; `where` is for errors.
   void restore_scalars(const nlohmann::json& scalars, const std::string& where);
 
+ private:
   const autograd::Context& context_;
   const ModelShard& shard_;
   ShardedNorm norm_;

@@ -30,18 +30,18 @@ LocalRankOptions options_for(const VerifyCase& verify_case, const Variant& varia
   LocalRankOptions options;
   options.layout = variant.layout;
   options.dtype = Dtype::kF64;
-  options.network = verify_case.network;
-  options.shard.layers_per_stage = decide_stages(parallel, verify_case.network, verify_case.seq_length);
-  options.shard.dispatch = verify_case.dispatch;
-  options.shard.zero = verify_case.zero;
-  options.optimizer.lr = 0.01;
-  options.seed = verify_case.seed;
-  options.trainer.total_steps = 10;
-  options.trainer.schedule.kind = variant.schedule;
-  options.trainer.schedule.chunks = variant.stages_per_rank;
-  options.trainer.step.micro_batches = verify_case.micro_batches / variant.layout.data;
-  options.trainer.step.global_target_tokens = static_cast<double>(verify_case.global_tokens());
-  options.trainer.step.reset_at_documents = verify_case.reset_at_documents;
+  options.training.network = verify_case.network;
+  options.training.shard.layers_per_stage = decide_stages(parallel, verify_case.network, verify_case.seq_length);
+  options.training.shard.dispatch = verify_case.dispatch;
+  options.training.shard.zero = verify_case.zero;
+  options.training.optimizer.lr = 0.01;
+  options.training.seed = verify_case.seed;
+  options.training.trainer.total_steps = 10;
+  options.training.trainer.schedule.kind = variant.schedule;
+  options.training.trainer.schedule.chunks = variant.stages_per_rank;
+  options.training.trainer.step.micro_batches = verify_case.micro_batches / variant.layout.data;
+  options.training.trainer.step.global_target_tokens = static_cast<double>(verify_case.global_tokens());
+  options.training.trainer.step.reset_at_documents = verify_case.reset_at_documents;
   return options;
 }
 

@@ -1,0 +1,136 @@
+#include "launch/trainer/expert_balance.h"
+
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "core/error.h"
+
+namespace cadre::launch {
+namespace {
+
+using parallel::Placement;
+
+Placement placement_of_table(const std::vector<std::vector<int64_t>>& table, int64_t experts, int ranks) {
+  if (static_cast<int64_t>(table.size()) != experts) {
+    throw ConfigError(
+        fmt::format("parallel.placement.holders: lists of {} experts, the model has {}; wanted one list "
+                    "of ranks for each",
+                    table.size(), experts));
+  }
+  std::vector<std::vector<int>> holders;
+  for (const std::vector<int64_t>& of_expert : table) holders.emplace_back(of_expert.begin(), of_expert.end());
+  try {
+    return Placement(std::move(holders), ranks);
+  } catch (const ConfigError& failure) {
+    throw ConfigError(fmt::format("parallel.placement.holders: {}", failure.what()));
+  }
+}
+
+Placement first_placement(const PlacementSettings& settings, int64_t experts, int ranks) {
+  if (experts == 0) return Placement({}, ranks);
+  if (settings.kind == PlacementKind::kTable) return placement_of_table(settings.holders, experts, ranks);
+  return Placement::even(experts, ranks);
+}
+
+nlohmann::json holders_of(const Placement& placement) {
+  nlohmann::json all = nlohmann::json::array();
+  for (int64_t expert = 0; expert < placement.experts(); ++expert) all.push_back(placement.holders(expert));
+  return all;
+}
+
+}  // namespace
+
+ExpertBalance::ExpertBalance(const PlacementSettings& settings, const model::NetworkSettings& network, int ranks)
+    : settings_(settings),
+      layers_(network.model.num_layers),
+      dense_layers_(network.moe.num_experts > 0 ? std::min(network.moe.dense_layers, layers_) : layers_),
+      experts_(network.moe.num_experts),
+      ranks_(ranks),
+      placements_{first_placement(settings, experts_, ranks)},
+      loads_(static_cast<size_t>(layers_ - dense_layers_), parallel::ExpertLoads(static_cast<size_t>(experts_), 0.0)) {}
+
+const Placement& ExpertBalance::of_layer(size_t moe_layer) const {
+  const size_t layer = static_cast<size_t>(dense_layers_) + moe_layer;
+  return placements_.size() == 1 ? placements_.front() : placements_[layer];
+}
+
+void ExpertBalance::add(const StepMetrics& metrics) {
+  for (size_t layer = 0; layer < metrics.experts.size(); ++layer) {
+    const std::vector<int64_t>& tokens = metrics.experts[layer].tokens;
+    for (size_t expert = 0; expert < tokens.size(); ++expert) {
+      loads_[layer][expert] += static_cast<double>(tokens[expert]);
+    }
+  }
+}
+
+double ExpertBalance::imbalance(const StepMetrics& metrics) const {
+  double worst = 1;
+  for (size_t layer = 0; layer < metrics.experts.size(); ++layer) {
+    const std::vector<int64_t>& tokens = metrics.experts[layer].tokens;
+    worst = std::max(worst, parallel::imbalance(of_layer(layer), {tokens.begin(), tokens.end()}));
+  }
+  return worst;
+}
+
+double ExpertBalance::imbalance() const {
+  double worst = 1;
+  for (size_t layer = 0; layer < loads_.size(); ++layer) {
+    worst = std::max(worst, parallel::imbalance(of_layer(layer), loads_[layer]));
+  }
+  return worst;
+}
+
+// A layer changes only when that helps: state does not move for nothing.
+std::vector<Placement> ExpertBalance::balanced() const {
+  std::vector<Placement> next(static_cast<size_t>(dense_layers_), Placement::even(experts_, ranks_));
+  for (size_t layer = 0; layer < loads_.size(); ++layer) {
+    const Placement better = parallel::balanced_placement(loads_[layer], ranks_, static_cast<int>(settings_.replicas));
+    const bool helps = parallel::imbalance(better, loads_[layer]) < parallel::imbalance(of_layer(layer), loads_[layer]);
+    next.push_back(helps ? better : of_layer(layer));
+  }
+  return next;
+}
+
+std::optional<ExpertBalance::Change> ExpertBalance::change(int64_t step) {
+  const bool due = settings_.kind == PlacementKind::kBalanced && ranks_ > 1 && step % settings_.every == 0;
+  if (!due || loads_.empty()) return std::nullopt;
+  std::vector<Placement> next = balanced();
+  bool changes = false;
+  for (size_t layer = 0; layer < loads_.size(); ++layer) {
+    changes = changes || !(next[static_cast<size_t>(dense_layers_) + layer] == of_layer(layer));
+  }
+  Change change{imbalance(), 0};
+  placements_ = std::move(next);
+  change.after = imbalance();
+  for (parallel::ExpertLoads& layer : loads_) std::fill(layer.begin(), layer.end(), 0.0);
+  return changes ? std::optional(change) : std::nullopt;
+}
+
+nlohmann::json ExpertBalance::state() const {
+  nlohmann::json holders = nlohmann::json::array();
+  for (const Placement& placement : placements_) holders.push_back(holders_of(placement));
+  return {{"ranks", ranks_}, {"holders", holders}, {"loads", loads_}};
+}
+
+void ExpertBalance::restore(const nlohmann::json& state) {
+  const bool same = settings_.kind == PlacementKind::kBalanced && state.value("ranks", 0) == ranks_;
+  if (!same) return;
+  try {
+    std::vector<Placement> placements;
+    for (const nlohmann::json& layer : state.at("holders")) {
+      placements.emplace_back(layer.get<std::vector<std::vector<int>>>(), ranks_);
+    }
+    auto loads = state.at("loads").get<std::vector<parallel::ExpertLoads>>();
+    const bool fits = (placements.size() == 1 || static_cast<int64_t>(placements.size()) == layers_) &&
+                      placements.front().experts() == experts_ && loads.size() == loads_.size();
+    if (!fits) throw CheckpointError("another number of layers or experts");
+    placements_ = std::move(placements);
+    loads_ = std::move(loads);
+  } catch (const nlohmann::json::exception& failure) {
+    throw CheckpointError(std::string("the placement of experts cannot be read: ") + failure.what());
+  }
+}
+
+}  // namespace cadre::launch

@@ -1,0 +1,49 @@
+#pragma once
+// Where experts are, and when they move: parallel.placement at work.
+
+#include <nlohmann/json_fwd.hpp>
+#include <optional>
+#include <vector>
+
+#include "launch/monitor/observer.h"
+#include "launch/settings.h"
+#include "parallel/expert/balance.h"
+
+namespace cadre::launch {
+
+class ExpertBalance {
+ public:
+  // `ranks`: of an expert group. Throws ConfigError naming the key when the table does not fit experts or ranks.
+  ExpertBalance(const PlacementSettings& settings, const model::NetworkSettings& network, int ranks);
+
+  // One for all layers, or one for each; never empty with experts.
+  const std::vector<parallel::Placement>& placements() const { return placements_; }
+
+  // Counts a step's loads. The same on every rank, as all that follows.
+  void add(const StepMetrics& metrics);
+  // Of the worst layer, for the loads of one step: the fullest rank's over the mean.
+  double imbalance(const StepMetrics& metrics) const;
+  // At the end of a step that is a multiple of `every`: other placements, if those are better for the loads since the
+  // last time.
+  struct Change {
+    double before, after;  // imbalance
+  };
+  std::optional<Change> change(int64_t step);
+
+  // For checkpoints. State of a run with another number of ranks or experts, or another kind, is left alone.
+  nlohmann::json state() const;
+  void restore(const nlohmann::json& state);
+
+ private:
+  const parallel::Placement& of_layer(size_t moe_layer) const;
+  double imbalance() const;
+  std::vector<parallel::Placement> balanced() const;
+
+  PlacementSettings settings_;
+  int64_t layers_, dense_layers_, experts_;
+  int ranks_;
+  std::vector<parallel::Placement> placements_;
+  std::vector<parallel::ExpertLoads> loads_;  // by MoE layer, since the last time
+};
+
+}  // namespace cadre::launch
