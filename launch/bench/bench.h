@@ -38,6 +38,10 @@ nlohmann::json bench_optimizer(Session& session, const BenchOptions& options);
 // predicts for actions that take what they took; deeper pipelines in virtual time.
 nlohmann::json bench_pipeline(Session& session, const BenchOptions& options);
 
+// Half of all tokens to one of 16 experts on two ranks of one thread each, against even routing, and with a copy of
+// that expert on the other rank.
+nlohmann::json bench_skew(Session& session, const BenchOptions& options);
+
 // Text to token files: bytes and SentencePiece, on one core.
 nlohmann::json bench_prepare(Session& session, const BenchOptions& options);
 

@@ -16,10 +16,15 @@ struct Benchmark {
 };
 
 constexpr Benchmark kBenchmarks[] = {
-    {"peer", bench_peer},           {"ops", bench_ops},
-    {"gemm", bench_gemm},           {"layer", bench_layer},
-    {"optimizer", bench_optimizer}, {"pipeline", bench_pipeline},
-    {"prepare", bench_prepare},     {"checkpoint", bench_checkpoint},
+    {"peer", bench_peer},
+    {"ops", bench_ops},
+    {"gemm", bench_gemm},
+    {"layer", bench_layer},
+    {"optimizer", bench_optimizer},
+    {"pipeline", bench_pipeline},
+    {"skew", bench_skew},
+    {"prepare", bench_prepare},
+    {"checkpoint", bench_checkpoint},
 };
 
 }  // namespace

@@ -18,6 +18,7 @@ has peer tokens_per_second best_tokens_per_second gflops peak_gflops share_of_pe
 has ops calls seconds op_seconds optimizer_seconds step_seconds
 has gemm forward_share input_gradient_share unpacked_input_gradient_share weight_gradient_share pack_seconds peak_gflops
 has pipeline step_seconds predicted_seconds bubble predicted_bubble of_1f1b 1f1b_bubble interleaved_bubble
+has skew even_seconds skewed_seconds copied_seconds
 has optimizer adamw_bytes_per_second norm_bytes_per_second copy_bytes_per_second
 has prepare bytes_per_second sentencepiece_bytes_per_second
 
