@@ -9,16 +9,8 @@ namespace cadre::autograd {
 
 namespace {
 
-struct ParameterGradient {
-  Tensor gradient;  // of the node's groups
-  bool empty;       // to be overwritten
-};
-
-ParameterGradient claim(const Node& node) {
-  const int64_t count = node.shape.rank() == 3 ? node.shape[0] : 1;
-  node.parameter->borrow_gradient();
-  const bool empty = node.parameter->claim_empty(node.first_group, count);
-  return {node.parameter->gradient_of(node.first_group, count), empty};
+Parameter::Target claim(const Node& node) {
+  return node.parameter->claim(node.first_group, node.shape.rank() == 3 ? node.shape[0] : 1, node.use);
 }
 
 }  // namespace
@@ -82,7 +74,7 @@ Backward::Target BackwardCall::target(size_t input) {
   Node& node = *record_.in_nodes[input];
   const bool op_accumulates = (record_.op->accumulates() >> input & 1u) != 0;
   if (node.parameter != nullptr) {
-    const ParameterGradient of = claim(node);
+    const Parameter::Target of = claim(node);
     if (!of.empty) return accumulate_into(of.gradient, op_accumulates);
     return {of.gradient.view(), kernels::Write::kOverwrite};
   }
@@ -115,7 +107,7 @@ void BackwardCall::give(size_t input, Tensor gradient) {
   Node& node = *record_.in_nodes[input];
   gradient = gradient.reshape(node.shape);
   if (node.parameter != nullptr) {
-    const ParameterGradient of = claim(node);
+    const Parameter::Target of = claim(node);
     if (of.empty) {
       std::memcpy(of.gradient.raw(), gradient.raw(), gradient.bytes());
     } else {

@@ -28,23 +28,44 @@ Tensor Parameter::gradient_of(int64_t first, int64_t count) const {
   return count == groups() ? gradient : gradient.slice(first, first + count);
 }
 
-bool Parameter::claim_empty(int64_t first, int64_t count) {
-  filled_.resize(static_cast<size_t>(groups()));
-  const auto begin = filled_.begin() + first, end = begin + count;
-  const bool all_empty = std::find(begin, end, true) == end;
-  for (int64_t group = first; group < first + count && !all_empty; ++group) {
-    const Tensor part = gradient_of(group, 1);
-    if (!filled_[static_cast<size_t>(group)]) std::memset(part.raw(), 0, part.bytes());
+Parameter::Target Parameter::claim(int64_t first, int64_t count, int use) {
+  Slot& slot = slot_of(use);
+  if (!slot.target) borrow_gradient();
+  const int64_t begin = first * slot.lanes, parts = count * slot.lanes;
+  const Tensor& all = slot.target ? slot.target : gradient;
+  const auto part_of = [&](int64_t at, int64_t number) {
+    const Shape wanted = shape.rank() == 3 ? shape.with(0, number) : shape;
+    return all.flat_slice(at * (shape.elements() / groups()), wanted);
+  };
+  slot.filled.resize(static_cast<size_t>(groups() * slot.lanes));
+  const auto from = slot.filled.begin() + begin, to = from + parts;
+  const bool all_empty = std::find(from, to, true) == to;
+  for (int64_t at = begin; at < begin + parts && !all_empty; ++at) {
+    if (slot.filled[static_cast<size_t>(at)]) continue;
+    const Tensor part = part_of(at, 1);
+    std::memset(part.raw(), 0, part.bytes());
   }
-  std::fill(begin, end, true);
-  return all_empty;
+  std::fill(from, to, true);
+  return {part_of(begin, parts), all_empty};
 }
 
-bool Parameter::gradient_empty() const { return std::find(filled_.begin(), filled_.end(), true) == filled_.end(); }
+bool Parameter::gradient_empty(int use) const {
+  const std::vector<bool>& filled = slots_[std::min(static_cast<size_t>(use), slots_.size() - 1)].filled;
+  return std::find(filled.begin(), filled.end(), true) == filled.end();
+}
 
-void Parameter::zero_gradient_if_empty() {
-  borrow_gradient();
-  if (claim_empty(0, groups())) std::memset(gradient.raw(), 0, gradient.bytes());
+void Parameter::clear_gradient() {
+  for (Slot& slot : slots_) slot.filled.clear();
+}
+
+void Parameter::zero_gradient_if_empty(int use) {
+  const Target target = claim(0, groups(), use);
+  if (target.empty) std::memset(target.gradient.raw(), 0, target.gradient.bytes());
+}
+
+void Parameter::write_gradient_to(int use, Tensor target, int target_lanes) {
+  slots_.resize(static_cast<size_t>(uses));
+  slots_[static_cast<size_t>(use)] = {std::move(target), target_lanes, {}};
 }
 
 kernels::RightOperand Parameter::operand(const Context& context, kernels::Operand operand, TensorView part) {

@@ -1,6 +1,7 @@
 #pragma once
 // A trainable tensor: a reshaped slice of flat storage (parameter_store.h), with its gradient and its packed forms.
 
+#include <algorithm>
 #include <functional>
 #include <string>
 #include <vector>
@@ -29,6 +30,8 @@ struct Parameter {
   double init_std = 0;  // normal(0, init_std); negative: constant ones
   int64_t offset = 0;   // elements into the flat storage
   int index = -1;       // position in the store
+  int lanes = 1;        // of a stack: parts of a group's gradient that other layouts compute apart (gradient_tree.h)
+  int uses = 1;         // places in the model, which may be in different pipeline stages
 
   Tensor value;
   Tensor gradient;
@@ -44,13 +47,23 @@ struct Parameter {
   int64_t groups() const { return shape.rank() == 3 ? shape[0] : 1; }
   Tensor value_of(int64_t first, int64_t count) const;
   Tensor gradient_of(int64_t first, int64_t count) const;
-  // Whether the next contribution to these groups overwrites instead of adding, which it is taken to do. Where that
-  // holds for some of them only, those become zero and all are added to.
-  bool claim_empty(int64_t first, int64_t count);
-  bool gradient_empty() const;  // nothing reached it
-  void clear_gradient() { filled_.assign(filled_.size(), false); }
+
+  // Where a contribution to the gradient goes. `empty`: it overwrites instead of adding.
+  struct Target {
+    Tensor gradient;
+    bool empty;
+  };
+  // Of groups [first, first + count) and one use; from then on they are not empty. Where some of them only were, those
+  // are zeroed. With lanes that are kept apart: [count * lanes, r, c].
+  Target claim(int64_t first, int64_t count, int use);
+  bool gradient_empty(int use = 0) const;  // nothing reached it
+  void clear_gradient();
   // Groups that nothing reached are zero.
-  void zero_gradient_if_empty();
+  void zero_gradient_if_empty(int use = 0);
+  // Contributions of a use go to `target` [groups * target_lanes, ...], which counts as empty.
+  void write_gradient_to(int use, Tensor target, int target_lanes);
+  // All go to `gradient`, which counts as empty.
+  void write_gradient_together() { slots_.assign(1, {}); }
 
   // Groups of the value for matrix products; `part` is value or value_of. Packed on first use after touch() for the
   // forward, which cannot do without, and on second use for the input gradient: with one micro-batch a step it is never
@@ -66,9 +79,16 @@ struct Parameter {
     int64_t version = -1;       // that is packed
     std::vector<int64_t> used;  // by first group: version that was last asked for
   };
+  // Of a use.
+  struct Slot {
+    Tensor target;  // none: the gradient
+    int lanes = 1;
+    std::vector<bool> filled;  // by group and lane; none known: all empty
+  };
+  Slot& slot_of(int use) { return slots_[std::min(static_cast<size_t>(use), slots_.size() - 1)]; }
   Packed packed_[2];
   int64_t version_ = 0;
-  std::vector<bool> filled_;  // by group; none known: all empty
+  std::vector<Slot> slots_ = std::vector<Slot>(1);  // by use; one: all uses share it
 };
 
 // Weights of any rank as [groups, r, c].

@@ -17,6 +17,7 @@ struct Node {
   bool requires_gradient = false;
   Parameter* parameter = nullptr;  // its gradient goes to the parameter's own storage
   int64_t first_group = 0;         // of the parameter's; the shape says how many
+  int use = 0;                     // of the parameter's
   Tensor gradient;
 };
 
@@ -40,6 +41,7 @@ class Variable {
   static Variable of(Parameter& parameter) { return of(parameter, 0, parameter.groups()); }
   // Some groups of a stack.
   static Variable of(Parameter& parameter, int64_t first, int64_t count);
+  static Variable of_use(Parameter& parameter, int use);
 
   explicit operator bool() const { return value_ != nullptr; }
   const Tensor& tensor() const { return value_->materialised(); }

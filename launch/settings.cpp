@@ -94,6 +94,10 @@ void Schema<launch::ParallelSettings>::fields(Fields<launch::ParallelSettings>& 
        "gradients, too, which costs a reduction for each micro-batch")
       .min(0)
       .max(2);
+  f.add(
+      "reproducible", &S::reproducible,
+      "FP32 losses, norms, weights and optimizer state have the same bits on every layout with the same micro-batches; "
+      "costs time where there are micro-batches to add");
   f.add("bucket_mib", &S::bucket_mib, "Gradients are reduced in buckets of this size, in MiB").above(0).max(1024);
   f.add(
        "timeout_seconds", &S::timeout_seconds,

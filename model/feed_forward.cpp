@@ -11,9 +11,16 @@ namespace cadre::model {
 
 using autograd::Variable;
 
+namespace {
+
+// For the one group of a plain layer.
+parallel::ExpertRows all_rows(Variable x) { return {std::move(x), Variable(), {0, 1}}; }
+
+}  // namespace
+
 ExpertGroup::ExpertGroup(autograd::ParameterStore& store, const std::string& name,
                          const std::vector<GroupName>& members, int64_t hidden, int64_t ffn,
-                         kernels::Activation activation, double init_std, double output_std)
+                         kernels::Activation activation, double init_std, double output_std, int lanes)
     : activation_(activation) {
   const bool gated = activation == kernels::Activation::kSwiGlu;
   const int64_t groups = static_cast<int64_t>(members.size()), up_rows = gated ? 2 * ffn : ffn;
@@ -27,18 +34,24 @@ ExpertGroup::ExpertGroup(autograd::ParameterStore& store, const std::string& nam
   }
   up_ = &store.declare(name + ".up", Shape{groups, up_rows, hidden}, init_std, true, std::move(up));
   down_ = &store.declare(name + ".down", Shape{groups, hidden, ffn}, output_std, true, std::move(down));
+  up_->lanes = down_->lanes = lanes;
 }
 
-Variable ExpertGroup::forward(autograd::Tape& tape, const RecomputeSettings& recompute, Variable x, Variable offsets,
-                              parallel::LocalExperts groups) const {
-  const auto weight = [&](autograd::Parameter& stack) { return Variable::of(stack, groups.first, groups.count); };
-  Variable hidden = tape.apply<autograd::GroupedLinear>({std::move(x), weight(*up_), offsets});
+Variable ExpertGroup::forward(autograd::Tape& tape, const RecomputeSettings& recompute,
+                              parallel::ExpertRows rows) const {
+  const auto linear = [&](Variable x, autograd::Parameter& stack) {
+    std::vector<Variable> inputs{std::move(x), Variable::of(stack, rows.experts.first, rows.experts.count),
+                                 rows.offsets};
+    if (rows.lanes > 1) inputs.push_back(rows.cells);
+    return tape.apply<autograd::GroupedLinear>(std::move(inputs), rows.lanes);
+  };
+  Variable hidden = linear(std::move(rows.rows), *up_);
   Variable activated;
   {
     const autograd::RecomputeScope scope(tape, recompute.part(RecomputePart::kExpertActivations));
-    activated = tape.apply<autograd::ExpertActivation>({std::move(hidden), offsets}, activation_);
+    activated = tape.apply<autograd::ExpertActivation>({std::move(hidden), rows.offsets}, activation_);
   }
-  return tape.apply<autograd::GroupedLinear>({std::move(activated), weight(*down_), std::move(offsets)});
+  return linear(std::move(activated), *down_);
 }
 
 FeedForward::FeedForward(autograd::ParameterStore& store, const NetworkSettings& settings, int64_t layer,
@@ -60,7 +73,7 @@ FeedForward::FeedForward(autograd::ParameterStore& store, const NetworkSettings&
     groups.push_back({prefix + ".moe.experts." + std::to_string(expert), static_cast<int>(expert)});
   }
   experts_.emplace(store, prefix + ".moe.experts", groups, model.hidden_size, settings.expert_ffn(), model.activation,
-                   model.init_std, output_std);
+                   model.init_std, output_std, dispatcher_->lanes());
   if (moe.shared_experts > 0) {
     const std::string name = prefix + ".moe.shared";
     shared_.emplace(store, name, std::vector{GroupName{name}}, model.hidden_size,
@@ -70,7 +83,7 @@ FeedForward::FeedForward(autograd::ParameterStore& store, const NetworkSettings&
 
 Variable FeedForward::forward(autograd::Tape& tape, const ForwardOptions& options, Variable x, const Tensor& replay,
                               const Tensor& fractions, std::vector<RoutingResult>& routing) const {
-  if (!experts_) return shared_->forward(tape, settings_.recompute, std::move(x), Variable(), {0, 1});
+  if (!experts_) return shared_->forward(tape, settings_.recompute, all_rows(std::move(x)));
   return routed(tape, options, x, replay, fractions, routing);
 }
 
@@ -106,13 +119,12 @@ Variable FeedForward::routed(autograd::Tape& tape, const ForwardOptions& options
   routing.push_back({layer_, out[Router::kBalanceLoss], out[Router::kZLoss], out[Router::kCounts].tensor(),
                      out[Router::kProbSums].tensor(), out[Router::kIds].tensor(), offsets.tensor()});
   Variable rows = tape.apply<autograd::GatherRows>({x, slot_of_row, row_of_slot, offsets});
-  const auto experts = [this](autograd::Tape& on, Variable local_rows, Variable local_offsets,
-                              parallel::LocalExperts which) {
-    return experts_->forward(on, settings_.recompute, std::move(local_rows), std::move(local_offsets), which);
+  const auto experts = [this](autograd::Tape& on, parallel::ExpertRows local) {
+    return experts_->forward(on, settings_.recompute, std::move(local));
   };
   Variable base;
   const auto meanwhile = [&] {
-    if (shared_) base = shared_->forward(tape, settings_.recompute, x, Variable(), {0, 1});
+    if (shared_) base = shared_->forward(tape, settings_.recompute, all_rows(x));
   };
   Variable y = dispatcher_->run(tape, std::move(rows), offsets, static_cast<int>(layer_), experts, meanwhile);
   return tape.apply<autograd::CombineRows>({std::move(y), row_of_slot, out[Router::kWeights], std::move(base)});

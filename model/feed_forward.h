@@ -40,10 +40,10 @@ struct GroupName {
 class ExpertGroup {
  public:
   ExpertGroup(autograd::ParameterStore& store, const std::string& name, const std::vector<GroupName>& groups,
-              int64_t hidden, int64_t ffn, kernels::Activation activation, double init_std, double output_std);
-  // x [rows, hidden] sorted by group, for a run of the groups; offsets i64 [groups.count + 1], or empty for one group.
-  autograd::Variable forward(autograd::Tape& tape, const RecomputeSettings& recompute, autograd::Variable x,
-                             autograd::Variable offsets, parallel::LocalExperts groups) const;
+              int64_t hidden, int64_t ffn, kernels::Activation activation, double init_std, double output_std,
+              int lanes = 1);
+  // `rows` [n, hidden] for some of the groups; without offsets, all for the one group.
+  autograd::Variable forward(autograd::Tape& tape, const RecomputeSettings& recompute, parallel::ExpertRows rows) const;
 
  private:
   kernels::Activation activation_;

@@ -14,6 +14,13 @@ namespace cadre::model {
 using autograd::RecomputeScope;
 using autograd::Variable;
 
+namespace {
+
+// Of a tied embedding, whose two uses may be in different pipeline stages.
+constexpr int kEmbeddingUse = 0, kHeadUse = 1;
+
+}  // namespace
+
 Transformer::Layer::Layer(autograd::ParameterStore& store, const NetworkSettings& settings, int64_t index,
                           const ExpertShard& shard)
     : attention_norm(&store.declare("layers." + std::to_string(index) + ".attention_norm.weight",
@@ -35,7 +42,11 @@ Transformer::Transformer(autograd::ParameterStore& store, NetworkSettings settin
   const ModelSettings& model = settings_.model;
   if (model.vocab_size.is_auto()) throw InternalError("the vocabulary size of the model is not resolved");
   const Shape table{*model.vocab_size.value, model.hidden_size};
-  const auto declare_embedding = [&] { return &store.declare(kEmbeddingName, table, model.init_std, false); };
+  const auto declare_embedding = [&] {
+    autograd::Parameter& embedding = store.declare(kEmbeddingName, table, model.init_std, false);
+    embedding.uses = model.tie_embeddings ? 2 : 1;
+    return &embedding;
+  };
   layers_.resize(static_cast<size_t>(model.num_layers));
   for (const StageSpan& stage : stages_) {
     if (stage.first) embedding_ = declare_embedding();
@@ -116,7 +127,8 @@ TransformerOutput Transformer::forward(autograd::Tape& tape, const TokenBatch& b
   TransformerOutput output;
   Residual residual{inputs.stream, {}};
   if (stage.first) {
-    residual.x = tape.apply<autograd::Embedding>({Variable::leaf(batch.tokens), Variable::of(*embedding_)});
+    residual.x =
+        tape.apply<autograd::Embedding>({Variable::leaf(batch.tokens), Variable::of_use(*embedding_, kEmbeddingUse)});
   }
   for (int64_t i = stage.begin; i < stage.end; ++i) {
     run_layer(tape, layout, inputs, i, residual, output.routing);
@@ -129,7 +141,8 @@ TransformerOutput Transformer::forward(autograd::Tape& tape, const TokenBatch& b
     return output;
   }
   Normed normed = residual_norm(tape, std::move(residual.x), std::move(residual.branch), *final_norm_);
-  output.logits = tape.apply<autograd::GroupedLinear>({std::move(normed.y), Variable::of(*head_), Variable()});
+  output.logits =
+      tape.apply<autograd::GroupedLinear>({std::move(normed.y), Variable::of_use(*head_, kHeadUse), Variable()});
   tape.discard_recomputable();
   return output;
 }

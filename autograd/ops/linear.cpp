@@ -21,12 +21,13 @@ kernels::RightOperand operand_of(const Context& context, Parameter* parameter, T
 }  // namespace
 
 std::vector<TensorSpec> GroupedLinear::infer(std::span<const TensorSpec> in) const {
-  require(in.size() == 3 && in[0].shape.rank() == 2 && in[1].shape.rank() >= 2, in,
+  require(in.size() == (lanes_ > 1 ? 4 : 3) && in[0].shape.rank() == 2 && in[1].shape.rank() >= 2, in,
           "x [rows, in], weight [.., out, in], offsets");
   const Shape &x = in[0].shape, &weight = in[1].shape;
   require(x[1] == weight[-1] && in[0].dtype == in[1].dtype, in, "x [rows, in] and weight [.., out, in] of one type");
   const bool has_offsets = in[2].shape.rank() == 1;
   require(has_offsets ? in[2].shape[0] == groups_of(weight) + 1 : groups_of(weight) == 1, in, "offsets [groups + 1]");
+  require(lanes_ == 1 || in[3].shape == Shape{groups_of(weight) * lanes_ + 1}, in, "offsets [groups * lanes + 1]");
   return {{in[0].dtype, Shape{x[0], weight[-2]}}};
 }
 
@@ -49,7 +50,9 @@ void GroupedLinear::backward_inputs(Backward& b) const {
 void GroupedLinear::backward_parameters(Backward& b) const {
   if (!b.wants(1)) return;
   const Backward::Target dw = b.target(1);
-  kernels::grouped_weight_gradient(b.context().exec, b.gradient(0), b.in(0), b.in(2), as_groups(dw.view), dw.write);
+  const TensorView by_group = as_groups(dw.view);
+  const bool apart = lanes_ > 1 && by_group.shape[0] == groups_of(b.in(1).shape) * lanes_;
+  kernels::grouped_weight_gradient(b.context().exec, b.gradient(0), b.in(0), b.in(apart ? 3 : 2), by_group, dw.write);
 }
 
 Cost GroupedLinear::cost(std::span<const TensorSpec> in, std::span<const TensorSpec> out) const {

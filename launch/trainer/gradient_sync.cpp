@@ -55,8 +55,8 @@ std::vector<Share> shares_of(const ModelShard& shard, const autograd::ParameterS
 }  // namespace
 
 GradientSync::GradientSync(const autograd::Context& context, const ModelShard& shard, autograd::ParameterStore& store,
-                           const optim::Optimizer& optimizer, int64_t bucket_bytes)
-    : store_(store), by_micro_batch_(optimizer.zero() == 2), slots_(store.parameters().size()) {
+                           const optim::Optimizer& optimizer, const GradientSyncOptions& options)
+    : shard_(shard), store_(store), by_micro_batch_(optimizer.zero() == 2), slots_(store.parameters().size()) {
   parallel::ReducedStorage storage{store.values(), {}, {}};
   (by_micro_batch_ ? storage.shard : storage.gradients) = optimizer.gradients();
   for (Share& share : shares_of(shard, store, optimizer)) {
@@ -67,20 +67,37 @@ GradientSync::GradientSync(const autograd::Context& context, const ModelShard& s
     }
     reducers_.push_back(std::make_unique<parallel::Reducer>(
         *share.like.group, context.allocator, storage, std::move(share.parameters),
-        parallel::ReducerOptions{bucket_bytes, optimizer.zero(), share.like.block, share.like.across_stages}));
+        parallel::ReducerOptions{options.bucket_bytes, optimizer.zero(), share.like.block, share.like.across_stages}));
     for (const auto& [parameter, index] : slots) {
-      slots_[static_cast<size_t>(parameter)] = {reducers_.back().get(), index};
+      slots_[static_cast<size_t>(parameter)] = {reducers_.back().get(), index, share.like.across_stages};
     }
   }
+  if (options.reproducible) trees_.emplace(context, store);
 }
 
 void GradientSync::start_step() {
+  if (trees_) trees_->start_step();
   for (const auto& reducer : reducers_) reducer->start_step();
 }
 
-void GradientSync::ready(const autograd::Parameter& parameter, bool last) {
+// A tied embedding's uses are summed over ranks apart, and then added: over the stages where they are in different
+// ones, else in finish().
+void GradientSync::ready(autograd::Parameter& parameter, bool last) {
   const Slot& slot = slots_[static_cast<size_t>(parameter.index)];
+  if (trees_) trees_->complete(parameter, last);
+  if (trees_ && last && slot.across_stages) trees_->join_uses();
   slot.reducer->ready(slot.index, last);
+}
+
+void GradientSync::sum_other_uses() {
+  for (const autograd::GradientTrees::Use& use : trees_->other_uses()) {
+    if (slots_[static_cast<size_t>(use.parameter->index)].across_stages) continue;
+    shard_.mesh()
+        .along(parallel::Axis::kData)
+        .all_reduce(use.gradient, parallel::Reduction::kSum, {"gradients of a tied embedding"})
+        ->wait();
+    trees_->join_uses();
+  }
 }
 
 parallel::ReducerReport GradientSync::finish() {
@@ -94,6 +111,7 @@ parallel::ReducerReport GradientSync::finish() {
     report.exposed_seconds += part.exposed_seconds;
     report.start_seconds += part.start_seconds;
   }
+  if (trees_) sum_other_uses();
   return report;
 }
 

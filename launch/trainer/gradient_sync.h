@@ -3,25 +3,31 @@
 // takes updated values from their owners to the other holders: a reducer for each group of ranks.
 
 #include <memory>
+#include <optional>
 #include <vector>
 
-#include "autograd/parameter_store.h"
+#include "autograd/gradient_tree.h"
 #include "launch/trainer/model_shard.h"
 #include "optim/optimizer.h"
 #include "parallel/data/reducer.h"
 
 namespace cadre::launch {
 
+struct GradientSyncOptions {
+  int64_t bucket_bytes = int64_t{4} << 20;
+  bool reproducible = false;  // sums in an order that no layout changes (autograd/gradient_tree.h); not with zero = 2
+};
+
 class GradientSync {
  public:
   // The store is materialised, with zero = 2 without gradients, which then come from here. All must outlive this.
   GradientSync(const autograd::Context& context, const ModelShard& shard, autograd::ParameterStore& store,
-               const optim::Optimizer& optimizer, int64_t bucket_bytes);
+               const optim::Optimizer& optimizer, const GradientSyncOptions& options);
 
   // Before the first backward of a step.
   void start_step();
   // The parameter's local gradient has grown by that of a micro-batch; `last`: it is complete.
-  void ready(const autograd::Parameter& parameter, bool last);
+  void ready(autograd::Parameter& parameter, bool last);
   // Waits for all. What nothing reached is zero.
   parallel::ReducerReport finish();
   // After the optimizer's step. Returns the seconds that it took.
@@ -31,12 +37,17 @@ class GradientSync {
   struct Slot {
     parallel::Reducer* reducer;
     int64_t index;
+    bool across_stages;
   };
+  void sum_other_uses();
+
+  const ModelShard& shard_;
 
   autograd::ParameterStore& store_;
   const bool by_micro_batch_;  // ZeRO-2
   std::vector<std::unique_ptr<parallel::Reducer>> reducers_;
   std::vector<Slot> slots_;  // by Parameter::index
+  std::optional<autograd::GradientTrees> trees_;
 };
 
 }  // namespace cadre::launch

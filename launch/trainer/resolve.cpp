@@ -8,6 +8,7 @@
 #include "core/io/file.h"
 #include "core/io/hash.h"
 #include "data/indexed/token_dataset.h"
+#include "launch/trainer/reproducible.h"
 #include "launch/trainer/stages.h"
 #include "parallel/comm/agreement.h"
 
@@ -77,6 +78,7 @@ void resolve_layout(ResolvedRun& run, int rank, int ranks) {
   run.plan = {run.settings.batch.global_batch_size, run.settings.batch.micro_batch_size,
               parallel::coordinates_of(run.layout, rank).data, run.layout.data};
   run.plan.check();
+  check_reproducible(parallel, run.layout, run.settings.moe.num_experts, run.plan.micro_batches());
 }
 
 std::vector<std::string> lines_of(const std::string& text) {

@@ -183,7 +183,8 @@ TrainerOptions Run::trainer_options() const {
   options.step.reset_at_documents = s.data.reset_at_documents;
   options.schedule.kind = s.parallel.schedule;
   options.schedule.chunks = static_cast<int>(s.parallel.stages_per_rank);
-  options.bucket_bytes = static_cast<int64_t>(s.parallel.bucket_mib * 1024 * 1024);
+  options.gradients.bucket_bytes = static_cast<int64_t>(s.parallel.bucket_mib * 1024 * 1024);
+  options.gradients.reproducible = s.parallel.reproducible;
   return options;
 }
 

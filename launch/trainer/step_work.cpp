@@ -37,6 +37,8 @@ StepWork::StepWork(const autograd::Context& context, TrainState& state, const St
   const auto layers = static_cast<size_t>(state.model().moe_layers());
   totals_.counts.assign(layers, std::vector<double>(static_cast<size_t>(network.moe.num_experts), 0.0));
   totals_.dropped.assign(layers, 0.0);
+  totals_.balance_loss.resize(layers);
+  totals_.z_loss.resize(layers);
 }
 
 // Loaded when first asked for, by a forward or by the shape of a message; kept until every stage here has had it.
@@ -91,7 +93,7 @@ void StepWork::add_loss(InFlight& flight, model::TransformerOutput& output, cons
   const Variable targets = Variable::leaf(to_tensor(context_, batch.targets));
   const Variable loss = flight.tape->apply<autograd::CrossEntropy>({std::move(output.logits), targets},
                                                                    1.0 / options_.global_target_tokens);
-  totals_.loss += *loss.tensor().data<double>();
+  totals_.loss.add(*loss.tensor().data<double>());
   flight.losses.push_back(flight.tape->seed(loss));
 }
 
@@ -99,8 +101,8 @@ void StepWork::add_routing(InFlight& flight, const std::vector<model::RoutingRes
   const model::NetworkSettings& network = state_.model().settings();
   for (const model::RoutingResult& layer : routing) {
     const auto index = static_cast<size_t>(network.moe_index(layer.layer));
-    totals_.balance_loss += *layer.balance_loss.tensor().data<double>();
-    totals_.z_loss += *layer.z_loss.tensor().data<double>();
+    totals_.balance_loss[index].add(*layer.balance_loss.tensor().data<double>());
+    totals_.z_loss[index].add(*layer.z_loss.tensor().data<double>());
     flight.losses.push_back(flight.tape->seed(layer.balance_loss));
     flight.losses.push_back(flight.tape->seed(layer.z_loss));
     const int64_t experts = layer.counts.shape()[1];

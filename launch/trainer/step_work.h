@@ -11,6 +11,7 @@
 #include "autograd/tape.h"
 #include "data/batch.h"
 #include "launch/trainer/train_state.h"
+#include "launch/trainer/tree_sum.h"
 #include "parallel/pipeline/interpreter.h"
 
 namespace cadre::launch {
@@ -32,9 +33,10 @@ struct StepOptions {
 
 // Sums over this rank's stages and micro-batches.
 struct StepTotals {
-  double loss = 0, balance_loss = 0, z_loss = 0;
+  TreeSum loss;
+  std::vector<TreeSum> balance_loss, z_loss;  // by MoE layer of the whole model
   double data_wait = 0;
-  std::vector<std::vector<double>> counts;  // by MoE layer of the whole model: choices of each expert (exact in f64)
+  std::vector<std::vector<double>> counts;  // likewise: choices of each expert (exact in f64)
   std::vector<double> dropped;
 };
 

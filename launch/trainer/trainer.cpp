@@ -25,54 +25,67 @@ Trainer::Trainer(const autograd::Context& context, TrainState& state, parallel::
       state_(state),
       mesh_(mesh),
       options_(std::move(options)),
-      gradients_(context, state.shard(), state.store(), state.optimizer(), options_.bucket_bytes),
+      gradients_(context, state.shard(), state.store(), state.optimizer(), options_.gradients),
       interpreter_(mesh.along(Axis::kPipeline), context.allocator, schedule_for(mesh, options_)) {}
 
-// One all_reduce for everything small.
-Votes Trainer::share(StepTotals& totals, const Votes& mine) {
-  std::vector<double*> slots{&totals.loss, &totals.balance_loss, &totals.z_loss};
-  for (auto& layer : totals.counts) {
-    for (double& count : layer) slots.push_back(&count);
-  }
-  for (double& dropped : totals.dropped) slots.push_back(&dropped);
+// One all_reduce for everything small along data, in the tree that completes those of the ranks' micro-batches, and one
+// along the pipeline, where each number is one stage's.
+Trainer::Shared Trainer::share(const StepTotals& totals, const Votes& mine) {
+  Shared shared;
+  shared.counts = totals.counts;
+  shared.dropped = totals.dropped;
+  shared.loss = totals.loss.value();
+  std::vector<double> balance, z;
+  for (const TreeSum& layer : totals.balance_loss) balance.push_back(layer.value());
+  for (const TreeSum& layer : totals.z_loss) z.push_back(layer.value());
   double stop = mine.stop ? 1 : 0, unwritten = mine.checkpoint_written ? 0 : 1;
-  slots.push_back(&stop);
-  slots.push_back(&unwritten);
+  std::vector<double*> slots{&shared.loss, &stop, &unwritten};
+  const auto add = [&](std::vector<double>& values) {
+    for (double& value : values) slots.push_back(&value);
+  };
+  add(balance);
+  add(z);
+  add(shared.dropped);
+  for (std::vector<double>& layer : shared.counts) add(layer);
   Tensor packed = Tensor::empty(context_.allocator, Dtype::kF64, Shape{static_cast<int64_t>(slots.size())});
   for (size_t i = 0; i < slots.size(); ++i) packed.data<double>()[i] = *slots[i];
-  mesh_.world().all_reduce(packed, parallel::Reduction::kSum, {"step_statistics"})->wait();
+  for (const Axis axis : {Axis::kData, Axis::kPipeline}) {
+    mesh_.along(axis).all_reduce(packed, parallel::Reduction::kSum, {"step_statistics"})->wait();
+  }
   for (size_t i = 0; i < slots.size(); ++i) *slots[i] = packed.data<double>()[i];
-  return {stop > 0, unwritten == 0};
+  for (const double layer : balance) shared.balance_loss += layer;
+  for (const double layer : z) shared.z_loss += layer;
+  shared.votes = {stop > 0, unwritten == 0};
+  return shared;
 }
 
-void Trainer::update_fractions(const StepTotals& totals) {
-  for (size_t i = 0; i < totals.counts.size(); ++i) {
+void Trainer::update_fractions(const Shared& shared) {
+  for (size_t i = 0; i < shared.counts.size(); ++i) {
     double sum = 0;
-    for (const double count : totals.counts[i]) sum += count;
-    for (size_t e = 0; e < totals.counts[i].size() && sum > 0; ++e) {
-      state_.fractions[i].data<double>()[e] = totals.counts[i][e] / sum;
+    for (const double count : shared.counts[i]) sum += count;
+    for (size_t e = 0; e < shared.counts[i].size() && sum > 0; ++e) {
+      state_.fractions[i].data<double>()[e] = shared.counts[i][e] / sum;
     }
   }
 }
 
-StepMetrics Trainer::metrics_of(const StepTotals& totals, const optim::StepReport& update, int64_t step) const {
+StepMetrics Trainer::metrics_of(const Shared& shared, const optim::StepReport& update, int64_t step) const {
   StepMetrics metrics;
   metrics.step = step;
-  metrics.loss = totals.loss;
-  metrics.balance_loss = totals.balance_loss;
-  metrics.z_loss = totals.z_loss;
+  metrics.loss = shared.loss;
+  metrics.balance_loss = shared.balance_loss;
+  metrics.z_loss = shared.z_loss;
   metrics.learning_rate = state_.optimizer().learning_rate(step, options_.total_steps);
   metrics.gradient_norm = update.gradient_norm;
   metrics.clip_factor = update.clip_factor;
   metrics.tokens = static_cast<int64_t>(options_.step.global_target_tokens);
-  metrics.data_wait_seconds = totals.data_wait;
   const MemoryStats memory = context_.allocator.stats();
   metrics.memory_in_use = memory.in_use;
   metrics.memory_peak = memory.peak;
   const int64_t first_moe_layer = state_.model().settings().moe.dense_layers;
-  for (size_t i = 0; i < totals.counts.size(); ++i) {
-    LayerLoad load{first_moe_layer + static_cast<int64_t>(i), {}, static_cast<int64_t>(totals.dropped[i])};
-    for (const double count : totals.counts[i]) load.tokens.push_back(static_cast<int64_t>(count));
+  for (size_t i = 0; i < shared.counts.size(); ++i) {
+    LayerLoad load{first_moe_layer + static_cast<int64_t>(i), {}, static_cast<int64_t>(shared.dropped[i])};
+    for (const double count : shared.counts[i]) load.tokens.push_back(static_cast<int64_t>(count));
     metrics.experts.push_back(std::move(load));
   }
   return metrics;
@@ -87,19 +100,20 @@ StepOutcome Trainer::step(const std::function<data::Batch()>& next_batch, const 
                 [this](autograd::Parameter& parameter, bool last) { gradients_.ready(parameter, last); });
   interpreter_.run(work);
   const parallel::ReducerReport reduced = gradients_.finish();
-  StepTotals totals = work.totals();
+  const Shared shared = share(work.totals(), mine);
   StepOutcome outcome;
-  outcome.votes = share(totals, mine);
+  outcome.votes = shared.votes;
   const int64_t step = state_.step + 1;
   const optim::StepReport update = state_.optimizer().step(step, options_.total_steps);
-  outcome.finite = update.finite && std::isfinite(totals.loss);
-  outcome.non_finite = std::isfinite(totals.loss) ? "the gradient of " + update.first_non_finite : "the loss";
+  outcome.finite = update.finite && std::isfinite(shared.loss);
+  outcome.non_finite = std::isfinite(shared.loss) ? "the gradient of " + update.first_non_finite : "the loss";
   const double publishing = update.finite ? gradients_.publish() : 0;
   if (outcome.finite) {
     state_.step = step;
-    update_fractions(totals);
+    update_fractions(shared);
   }
-  outcome.metrics = metrics_of(totals, update, step);
+  outcome.metrics = metrics_of(shared, update, step);
+  outcome.metrics.data_wait_seconds = work.totals().data_wait;
   outcome.metrics.exposed_communication_seconds =
       reduced.exposed_seconds + publishing + interpreter_.exposed_seconds() + mesh_.exposed_time().seconds - waited;
   outcome.metrics.seconds = seconds_since(start);

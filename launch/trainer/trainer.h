@@ -18,7 +18,7 @@ struct TrainerOptions {
   int64_t total_steps = 0;
   StepOptions step{};
   parallel::ScheduleShape schedule{};  // its ranks and micro-batches are those of the layout and of the step
-  int64_t bucket_bytes = int64_t{4} << 20;
+  GradientSyncOptions gradients{};
 };
 
 // Votes that travel with a step's statistics, so that all ranks decide alike.
@@ -45,9 +45,16 @@ class Trainer {
   const std::vector<parallel::TimedAction>& times() const { return interpreter_.times(); }
 
  private:
-  Votes share(StepTotals& totals, const Votes& mine);
-  void update_fractions(const StepTotals& totals);
-  StepMetrics metrics_of(const StepTotals& totals, const optim::StepReport& update, int64_t step) const;
+  // Of all ranks.
+  struct Shared {
+    double loss = 0, balance_loss = 0, z_loss = 0;
+    std::vector<std::vector<double>> counts;  // as in StepTotals
+    std::vector<double> dropped;
+    Votes votes;
+  };
+  Shared share(const StepTotals& totals, const Votes& mine);
+  void update_fractions(const Shared& shared);
+  StepMetrics metrics_of(const Shared& shared, const optim::StepReport& update, int64_t step) const;
 
   const autograd::Context& context_;
   TrainState& state_;

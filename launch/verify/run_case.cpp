@@ -102,7 +102,8 @@ class Rank {
     options.total_steps = 1;
     options.step.micro_batches = case_.micro_batches / run_.variant.layout.data;
     options.step.global_target_tokens = static_cast<double>(case_.global_tokens());
-    options.bucket_bytes = kBucketBytes;
+    options.gradients.bucket_bytes = kBucketBytes;
+    options.gradients.reproducible = case_.dispatch.reproducible;
     options.step.reset_at_documents = case_.reset_at_documents;
     if (run_.replay != nullptr) {
       options.step.routing.replay = [this](int64_t micro_batch) { return trace_of(micro_batch); };

@@ -4,6 +4,7 @@
 #include <span>
 
 #include "autograd/ops/permute.h"
+#include "core/error.h"
 #include "parallel/expert/exchange.h"
 
 namespace cadre::parallel {
@@ -14,11 +15,12 @@ using autograd::Variable;
 
 class LocalDispatcher final : public Dispatcher {
  public:
+  int lanes() const override { return 1; }
   Variable run(Tape& tape, Variable rows, Variable offsets, int, const ExpertFunction& experts,
                const std::function<void()>& meanwhile) const override {
     meanwhile();
     const LocalExperts all{0, offsets.shape()[0] - 1};
-    return experts(tape, std::move(rows), std::move(offsets), all);
+    return experts(tape, {std::move(rows), std::move(offsets), all});
   }
 };
 
@@ -53,8 +55,8 @@ class Reordering {
 // other way, has the same overlap.
 class Passage {
  public:
-  Passage(Tape& tape, const ExpertFunction& experts, std::shared_ptr<WholeExchange> whole, Variable sorted)
-      : tape_(tape), experts_(experts), whole_(std::move(whole)), sorted_(std::move(sorted)) {}
+  Passage(Tape& tape, const ExpertFunction& experts, std::shared_ptr<WholeExchange> whole, Variable sorted, int lanes)
+      : tape_(tape), experts_(experts), whole_(std::move(whole)), sorted_(std::move(sorted)), lanes_(lanes) {}
 
   // Parts of one round; `sent`: rows of all rounds.
   void run(std::span<const RoutePart> parts, int64_t sent, const std::function<void()>& meanwhile) {
@@ -88,15 +90,19 @@ class Passage {
     const Reordering order(allocator, part.compute_order);
     Variable x = tape_.apply<AwaitDispatch>({std::move(flight.rows)}, flight.exchange);
     if (part.experts.count == 0) return tape_.apply<PassRows>({std::move(x)});
-    x = order.there(tape_, std::move(x));
-    const Variable offsets = Variable::leaf(tensor_of(allocator, Dtype::kI64, part.offsets));
-    return order.back(tape_, experts_(tape_, std::move(x), offsets, part.experts));
+    const auto leaf = [&](const std::vector<int64_t>& bounds) {
+      return Variable::leaf(tensor_of(allocator, Dtype::kI64, bounds));
+    };
+    ExpertRows rows{order.there(tape_, std::move(x)), leaf(part.offsets), part.experts, lanes_};
+    if (lanes_ > 1) rows.cells = leaf(part.cells);
+    return order.back(tape_, experts_(tape_, std::move(rows)));
   }
 
   Tape& tape_;
   const ExpertFunction& experts_;
   std::shared_ptr<WholeExchange> whole_;
   Variable sorted_;
+  int lanes_;
   Variable results_;
   int64_t first_row_ = 0;  // of the next part
 };
@@ -112,21 +118,31 @@ class GroupDispatcher final : public Dispatcher {
       : communicator_(communicator),
         placement_(std::move(placement)),
         options_(options),
-        transport_(make_transport(options.kind, communicator)) {}
+        transport_(make_transport(options.kind, communicator)) {
+    if (options.reproducible && placement_.has_replicas()) {
+      throw ConfigError(
+          "reproducible: an expert is held by several ranks of its group; wanted one, as sums over "
+          "replicas follow the layout");
+    }
+  }
+
+  int lanes() const override { return options_.reproducible ? communicator_.size() : 1; }
 
   Variable run(Tape& tape, Variable rows, Variable offsets, int layer, const ExpertFunction& experts,
                const std::function<void()>& meanwhile) const override {
     Allocator& allocator = tape.context().allocator;
     const std::vector<int64_t> counts = share_counts(allocator, offsets, layer);
-    const int64_t rounds = options_.max_rows > 0 ? rounds_needed(placement_, counts, options_.max_rows) : 1;
-    const Routes routes = plan_routes(placement_, counts, communicator_.rank(), {rounds, options_.chunks});
+    const bool whole_cells = options_.reproducible;
+    const int64_t most = options_.max_rows, chunks = options_.chunks;
+    const int64_t rounds = most > 0 ? rounds_needed(placement_, counts, most, whole_cells) : 1;
+    const Routes routes = plan_routes(placement_, counts, communicator_.rank(), {rounds, chunks, whole_cells, most});
     const std::span<const RoutePart> parts = routes.parts;
     const int64_t sent = offsets.tensor().data<int64_t>()[placement_.experts()];
     const Reordering sending(allocator, routes.send_order);
     Variable sorted = sending.there(tape, std::move(rows));
-    auto whole = std::make_shared<WholeExchange>(WholeExchange{*transport_, communicator_.rank(), layer, sorted.shape(),
-                                                               rounds * options_.chunks, options_.exposed});
-    Passage passage(tape, experts, std::move(whole), std::move(sorted));
+    auto whole = std::make_shared<WholeExchange>(
+        WholeExchange{*transport_, communicator_.rank(), layer, sorted.shape(), rounds * chunks, options_.exposed});
+    Passage passage(tape, experts, std::move(whole), std::move(sorted), lanes());
     if (rounds == 1) {
       passage.run(parts, sent, meanwhile);
       return sending.back(tape, passage.results());
@@ -135,8 +151,7 @@ class GroupDispatcher final : public Dispatcher {
     for (int64_t round = 0; round < rounds; ++round) {
       const size_t mark = tape.recomputable();
       const autograd::RecomputeScope scope(tape, true);
-      passage.run(parts.subspan(static_cast<size_t>(round * options_.chunks), static_cast<size_t>(options_.chunks)),
-                  sent, {});
+      passage.run(parts.subspan(static_cast<size_t>(round * chunks), static_cast<size_t>(chunks)), sent, {});
       tape.pin(passage.results());
       tape.discard_recomputable(mark);
     }

@@ -12,13 +12,22 @@
 
 namespace cadre::parallel {
 
-// Some local experts over rows [n, h] sorted by expert; offsets i64 [experts.count + 1] -> [n, h].
-using ExpertFunction = std::function<autograd::Variable(autograd::Tape&, autograd::Variable rows,
-                                                        autograd::Variable offsets, LocalExperts experts)>;
+// Rows [n, h] for some local experts, sorted by expert and then by lane, which is the rank that they come from.
+struct ExpertRows {
+  autograd::Variable rows;
+  autograd::Variable offsets;  // i64 [experts.count + 1]
+  LocalExperts experts;
+  int lanes = 1;
+  autograd::Variable cells{};  // i64 [experts.count * lanes + 1], when there are more lanes than one
+};
+// -> [n, h], the same rows.
+using ExpertFunction = std::function<autograd::Variable(autograd::Tape&, ExpertRows)>;
 
 class Dispatcher {
  public:
   virtual ~Dispatcher() = default;
+  // Of the experts' weight gradients (autograd/gradient_tree.h).
+  virtual int lanes() const = 0;
   // rows [bound, h] of this rank, sorted by global expert, offsets i64 [experts + 1] -> the experts' results for rows
   // < offsets[experts], in the same order. `meanwhile` is called once, while rows are under way: what it applies to the
   // tape needs no rows of others. Collective over the expert group, also in the backward.
@@ -39,6 +48,9 @@ struct DispatchOptions {
   // Parts of a round, see RouteCuts: while one is computed, the next one's rows arrive and the last one's results
   // leave.
   int64_t chunks = 1;
+  // Weight gradients have a lane for each rank of the group, so that their sums can be put in an order that no layout
+  // changes. Rounds and chunks keep the rows of an expert and source together.
+  bool reproducible = false;
   ExposedTime* exposed = nullptr;  // optional: where waiting for exchanges is counted; outlives the dispatcher
 };
 // Counts, then rows. The communicator is the expert group's and must outlive the dispatcher.

@@ -46,7 +46,10 @@ Run part_of(Run run, int64_t begin, int64_t end, int64_t whole) {
 class Planner {
  public:
   Planner(const Placement& placement, const std::vector<int64_t>& counts, RouteCuts cuts)
-      : placement_(placement), counts_(counts), cuts_(cuts) {}
+      : placement_(placement), counts_(counts), cuts_(cuts) {
+    if (cuts_.whole_cells) cuts_.rounds = assign_rounds();
+  }
+  int64_t rounds() const { return cuts_.rounds; }
 
   // Appends what `rank` sends in a part, as runs of its sorted rows.
   void send(int rank, int64_t part, std::vector<Run>& runs) const {
@@ -59,24 +62,24 @@ class Planner {
   }
 
   RoutePart part(int rank, int64_t part) const {
-    RoutePart result{traffic(part), experts_of(rank, part), {}, {0}};
+    RoutePart result{traffic(part), experts_of(rank, part), {}, {0}, {0}};
     const size_t experts = static_cast<size_t>(result.experts.count);
-    std::vector<std::vector<Run>> of_expert(experts);  // of the receive buffer, in order of the source
+    // Of the receive buffer, by expert and source.
+    std::vector<std::vector<Run>> of_expert(experts, std::vector<Run>(static_cast<size_t>(placement_.ranks())));
     int64_t position = 0;
     for (int from = 0; from < placement_.ranks(); ++from) {
       for_each_expert(from, rank, part, [&](int64_t local, int64_t, Run run) {
-        of_expert[static_cast<size_t>(local - result.experts.first)].push_back({position, run.count});
+        of_expert[static_cast<size_t>(local - result.experts.first)][static_cast<size_t>(from)] = {position, run.count};
         position += run.count;
       });
     }
     std::vector<Run> computed;
     for (const std::vector<Run>& runs : of_expert) {
-      int64_t rows = 0;
       for (const Run& run : runs) {
         computed.push_back(run);
-        rows += run.count;
+        result.cells.push_back(result.cells.back() + run.count);
       }
-      result.offsets.push_back(result.offsets.back() + rows);
+      result.offsets.push_back(result.cells.back());
     }
     result.compute_order = order_of(computed);
     return result;
@@ -98,10 +101,46 @@ class Planner {
   }
 
  private:
+  size_t cell(int source, int64_t expert) const { return static_cast<size_t>(source * placement_.experts() + expert); }
+
+  // Puts whole cells into rounds, each rank's one after the other. Returns the number of rounds.
+  int64_t assign_rounds() {
+    round_of_.resize(counts_.size(), 0);
+    int64_t rounds = 1;
+    for (int rank = 0; rank < placement_.ranks(); ++rank) {
+      int64_t round = 0, rows = 0;
+      for (const int64_t expert : placement_.held_by(rank)) {
+        for (int source = 0; source < placement_.ranks(); ++source) {
+          if (placement_.server(expert, source) != rank) continue;
+          const int64_t count = counts_[cell(source, expert)];
+          if (cuts_.most > 0 && rows > 0 && rows + count > cuts_.most) {
+            ++round;
+            rows = 0;
+          }
+          rows += count;
+          round_of_[cell(source, expert)] = round;
+        }
+      }
+      rounds = std::max(rounds, round + 1);
+    }
+    return rounds;
+  }
+
   // Rows of a source and expert in a round, as a run of them.
   Run rows_of(int source, int64_t expert, int64_t round) const {
-    const Run all{0, counts_[static_cast<size_t>(source * placement_.experts() + expert)]};
-    return part_of(all, round, round + 1, cuts_.rounds);
+    const Run all{0, counts_[cell(source, expert)]};
+    if (!cuts_.whole_cells) return part_of(all, round, round + 1, cuts_.rounds);
+    return round_of_[cell(source, expert)] == round ? all : Run{0, 0};
+  }
+
+  // The part of them that is in a chunk, where `held` experts of a rank are fewer than chunks.
+  Run chunk_of(Run run, int source, int64_t local, int64_t held, int64_t chunk) const {
+    const int64_t chunks = cuts_.chunks, sources = placement_.ranks();
+    const int64_t begin = std::clamp<int64_t>(chunk * held - local * chunks, 0, chunks);
+    const int64_t end = std::clamp<int64_t>((chunk + 1) * held - local * chunks, 0, chunks);
+    if (!cuts_.whole_cells) return part_of(run, begin, end, chunks);
+    const bool here = begin * sources / chunks <= source && source < end * sources / chunks;
+    return here ? run : Run{0, 0};
   }
 
   // Chunk c takes [c * held / chunks, (c + 1) * held / chunks) of a rank's experts, in whole experts where it can.
@@ -119,15 +158,12 @@ class Planner {
     const std::vector<int64_t>& held = placement_.held_by(to);
     const auto all = static_cast<int64_t>(held.size());
     const LocalExperts experts = experts_of(to, part);
-    const int64_t chunks = cuts_.chunks, chunk = part % chunks;
+    const int64_t chunks = cuts_.chunks;
     for (int64_t local = experts.first; local < experts.first + experts.count; ++local) {
       const int64_t expert = held[static_cast<size_t>(local)];
       if (placement_.server(expert, from) != to) continue;
       Run run = rows_of(from, expert, part / chunks);
-      if (all < chunks) {
-        const auto within = [&](int64_t at) { return std::clamp<int64_t>(at * all - local * chunks, 0, chunks); };
-        run = part_of(run, within(chunk), within(chunk + 1), chunks);
-      }
+      if (all < chunks) run = chunk_of(run, from, local, all, part % chunks);
       visit(local, expert, run);
     }
   }
@@ -145,6 +181,7 @@ class Planner {
   const Placement& placement_;
   const std::vector<int64_t>& counts_;
   RouteCuts cuts_;
+  std::vector<int64_t> round_of_;  // by cell, when they stay whole
 };
 
 }  // namespace
@@ -161,7 +198,8 @@ Routes plan_routes(const Placement& placement, const std::vector<int64_t>& count
   return routes;
 }
 
-int64_t rounds_needed(const Placement& placement, const std::vector<int64_t>& counts, int64_t most) {
+int64_t rounds_needed(const Placement& placement, const std::vector<int64_t>& counts, int64_t most, bool whole_cells) {
+  if (whole_cells) return Planner(placement, counts, {.whole_cells = true, .most = most}).rounds();
   const int64_t largest = std::max<int64_t>(1, *std::max_element(counts.begin(), counts.end()));
   int64_t rounds = 1;
   for (int rank = 0; rank < placement.ranks(); ++rank) {

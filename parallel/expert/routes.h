@@ -29,14 +29,20 @@ struct RoutePart {
   LocalExperts experts;          // that its rows are for
   RowOrder compute_order;        // receive buffer -> rows by local expert; empty: as they are
   std::vector<int64_t> offsets;  // [experts.count + 1], of the rows by local expert
+  std::vector<int64_t> cells;    // [experts.count * ranks + 1], of the rows by local expert and source
 };
 
 // How rows are cut: first into rounds, which take a part of the rows of every source and expert, then each round into
 // chunks, which take experts: every rank's experts in runs of equal length; where a rank has fewer experts than there
 // are chunks, parts of their rows.
+//
+// A cell is the rows of one source for one expert. With `whole_cells` every cell is in one part: rounds take cells one
+// after the other, up to `most` rows, and where experts are too few, chunks take sources.
 struct RouteCuts {
   int64_t rounds = 1;
   int64_t chunks = 1;
+  bool whole_cells = false;
+  int64_t most = 0;  // rows of a round of whole cells; 0: any number
 };
 
 struct Routes {
@@ -48,8 +54,10 @@ struct Routes {
 Routes plan_routes(const Placement& placement, const std::vector<int64_t>& counts, int rank, RouteCuts cuts = {});
 
 // The fewest rounds in which no rank of the group receives more than `most` rows at a time; where the parts cannot be
-// smaller, as many rounds as the largest count has rows. The same on every rank.
-int64_t rounds_needed(const Placement& placement, const std::vector<int64_t>& counts, int64_t most);
+// smaller, as many rounds as the largest count has rows; of whole cells, one that is larger has a round of its own. The
+// same on every rank.
+int64_t rounds_needed(const Placement& placement, const std::vector<int64_t>& counts, int64_t most,
+                      bool whole_cells = false);
 
 RowOrder inverse_of(const RowOrder& order);
 

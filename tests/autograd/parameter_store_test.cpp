@@ -68,7 +68,7 @@ TEST_F(ParameterStoreTest, UntouchedGradientsAreZeroed) {
   Parameter& untouched = store.declare("untouched", {2}, 0, true);
   store.materialise(context_, 1);
   for (Parameter* p : {&touched, &untouched}) p->gradient.data<float>()[0] = p->gradient.data<float>()[1] = 3;
-  touched.claim_empty(0, 1);
+  touched.claim(0, 1, 0);
   store.zero_untouched_gradients();
   EXPECT_EQ(values(touched.gradient), (std::vector<float>{3, 3}));
   EXPECT_EQ(values(untouched.gradient), (std::vector<float>{0, 0}));

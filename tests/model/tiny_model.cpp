@@ -51,17 +51,20 @@ TinyModel::TinyModel(Dtype dtype, int thread_count, kernels::Isa isa)
 TinyModel::TinyModel(NetworkSettings settings, Dtype dtype, Extents extents, int thread_count, kernels::Isa isa)
     : TinyModel(dtype, thread_count, isa) {
   transformer = std::make_unique<Transformer>(store, settings);
-  draw(static_cast<uint64_t>(*settings.model.vocab_size.value), extents);
+  store.materialise(context, 21);
+  draw(extents);
 }
 
 TinyModel::TinyModel(NetworkSettings settings, const ExpertShard& shard, Dtype dtype, Extents extents)
     : TinyModel(dtype, 1, kernels::best_isa()) {
   transformer = std::make_unique<Transformer>(store, settings, shard);
-  draw(static_cast<uint64_t>(*settings.model.vocab_size.value), extents);
+  store.materialise(context, 21);
+  draw(extents);
 }
 
-void TinyModel::draw(uint64_t vocabulary, Extents extents) {
-  store.materialise(context, 21);
+void TinyModel::draw(Extents extents) {
+  const auto vocabulary = static_cast<uint64_t>(*transformer->settings().model.vocab_size.value);
+  target_count = 0;
   Rng rng(22, RngPurpose::kTest, extents.stream);
   std::vector<int64_t> tokens, starts, wanted;
   for (int64_t b = 0; b < extents.batch; ++b) {
@@ -146,6 +149,17 @@ StepResult TinyModel::step(const RoutingTrace* replay, const std::vector<Tensor>
   }
   result.peak = allocator.stats().peak - before;
   return result;
+}
+
+void TinyModel::accumulate(const std::function<void(autograd::Parameter&)>& ready) {
+  StepResult result;
+  Tape tape(context);
+  tape.on_parameter_ready = ready;
+  ForwardInputs inputs;
+  inputs.options = training_options();
+  std::vector<Tape::Seed> seeds = seeds_of(tape, transformer->forward(tape, batch, inputs), result);
+  tape.backward(std::move(seeds), part);
+  if (part == autograd::BackwardPart::kInputsOnly) tape.backward_parameters();
 }
 
 StepResult TinyModel::evaluate() {

@@ -1,6 +1,7 @@
 #pragma once
 // A transformer small enough for finite differences, with everything it runs on.
 
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -36,6 +37,10 @@ class TinyModel {
   // Forward and, unless told otherwise, backward on the model's own tokens and targets.
   StepResult step(const RoutingTrace* replay = nullptr, const std::vector<Tensor>* fractions = nullptr,
                   bool backward = true);
+  // Other tokens and targets.
+  void draw(Extents extents);
+  // Forward and backward on them, adding to the gradients; `ready` as Tape::on_parameter_ready.
+  void accumulate(const std::function<void(autograd::Parameter&)>& ready);
   // Logits as f64, without history.
   std::vector<double> logits(const TokenBatch& batch, GenerationState* state = nullptr);
   StepResult evaluate();  // training = false
@@ -58,7 +63,6 @@ class TinyModel {
 
  private:
   TinyModel(Dtype dtype, int threads, kernels::Isa isa);
-  void draw(uint64_t vocabulary, Extents extents);
   std::vector<autograd::Tape::Seed> seeds_of(autograd::Tape& tape, TransformerOutput output, StepResult& result);
 };
 

@@ -153,7 +153,7 @@ TEST_P(Mpi, ReducerOverlapsAndSums) {
     EXPECT_EQ(reducer.bucket_count(), 5);
     const std::vector<float> mine = filled<float>(comm->rank(), 1'000'000);
     std::copy(mine.begin(), mine.end(), store.gradients().data<float>());
-    for (const auto& parameter : store.parameters()) parameter->claim_empty(0, parameter->groups());
+    for (const auto& parameter : store.parameters()) parameter->claim(0, parameter->groups(), 0);
     for (int64_t i = 0; i < 10; ++i) reducer.ready(comm->rank() % 2 == 0 ? i : 9 - i, true);
     EXPECT_EQ(reducer.finish().started_before_finish, 5);
     for (int64_t i = 0; i < 10; ++i) {

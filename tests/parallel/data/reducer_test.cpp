@@ -86,7 +86,7 @@ class RankPart {
   int64_t add_gradient(size_t p, int micro_batch) {
     autograd::Parameter& parameter = *store_.find(name_of(p));
     parameter.borrow_gradient();
-    const bool empty = parameter.claim_empty(0, parameter.groups());
+    const bool empty = parameter.claim(0, parameter.groups(), 0).empty;
     for (size_t s = 0; s < model_[p].segments.size(); ++s) {
       if (!offsets_.contains({p, s})) continue;
       float* to = parameter.gradient.data<float>() + offsets_.at({p, s});

@@ -123,8 +123,9 @@ Logs run(DispatchOptions options, bool recompute) {
       const autograd::RecomputeScope scope(tape, recompute);
       y = dispatcher->run(
           tape, rows, Variable::leaf(bounds), 0,
-          [&](Tape& on, Variable x, Variable, LocalExperts which) {
-            return on.apply<Logged>({std::move(x)}, "experts from " + std::to_string(which.first), log);
+          [&](Tape& on, ExpertRows local) {
+            return on.apply<Logged>({std::move(local.rows)}, "experts from " + std::to_string(local.experts.first),
+                                    log);
           },
           [&] { shared = tape.apply<Logged>({other}, "meanwhile", log); });
       y = tape.apply<Logged>({std::move(y)}, "end", log);
@@ -183,7 +184,7 @@ TEST(Dispatcher, WaitingIsCounted) {
     Tape tape(context);
     const Variable rows = Variable::leaf(Tensor::empty(*allocator, Dtype::kF32, Shape{0, 3}));
     dispatcher->run(
-        tape, rows, Variable::leaf(bounds), 0, [](Tape&, Variable x, Variable, LocalExperts) { return x; }, [] {});
+        tape, rows, Variable::leaf(bounds), 0, [](Tape&, ExpertRows local) { return local.rows; }, [] {});
   });
   EXPECT_GT(exposed.seconds, 0);
 }

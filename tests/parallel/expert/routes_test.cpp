@@ -24,6 +24,19 @@ std::vector<Row> reorder(const std::vector<Row>& rows, const RowOrder& order) {
   return result;
 }
 
+// Whole cells: all rows of a source and expert, or none.
+void expect_whole(const RoutePart& part, const Placement& placement, int rank, const std::vector<int64_t>& counts) {
+  const std::vector<int64_t>& held = placement.held_by(rank);
+  for (int64_t i = 0; i < part.experts.count; ++i) {
+    for (int source = 0; source < placement.ranks(); ++source) {
+      const auto cell = static_cast<size_t>(i * placement.ranks() + source);
+      const int64_t expert = held[static_cast<size_t>(part.experts.first + i)];
+      const int64_t rows = part.cells[cell + 1] - part.cells[cell];
+      EXPECT_TRUE(rows == 0 || rows == counts[static_cast<size_t>(source * placement.experts() + expert)]);
+    }
+  }
+}
+
 // Carries the rows of one part by the routes of all ranks, and checks where they end. taken[rank]: rows sent so far.
 void check_part(const Placement& placement, const std::vector<Routes>& routes, size_t part,
                 const std::vector<std::vector<Row>>& buffers, std::vector<int64_t>& taken) {
@@ -60,6 +73,9 @@ void check(const Placement& placement, const std::vector<int64_t>& counts, Route
   for (int rank = 0; rank < ranks; ++rank) {
     routes.push_back(plan_routes(placement, counts, rank, cuts));
     ASSERT_EQ(routes.back().parts.size(), static_cast<size_t>(cuts.rounds * cuts.chunks));
+    for (const RoutePart& part : routes.back().parts) {
+      if (cuts.whole_cells) expect_whole(part, placement, rank, counts);
+    }
     for (int64_t expert = 0; expert < placement.experts(); ++expert) {
       const int64_t count = counts[static_cast<size_t>(rank * placement.experts() + expert)];
       for (int64_t i = 0; i < count; ++i) buffers[static_cast<size_t>(rank)].push_back({rank, expert, i});
@@ -85,6 +101,11 @@ TEST(Routes, EveryRowReachesItsExpertInOrder) {
         }
         for (const int64_t rounds : {1, 2, 7}) {
           for (const int64_t chunks : {1, 2, 3, 5}) check(Placement::even(experts, ranks), counts, {rounds, chunks});
+        }
+        for (const int64_t most : {0, 1, 6}) {
+          const Placement placement = Placement::even(experts, ranks);
+          const int64_t rounds = rounds_needed(placement, counts, most, true);
+          for (const int64_t chunks : {1, 2, 5}) check(placement, counts, {rounds, chunks, true, most});
         }
       }
     }
@@ -133,6 +154,7 @@ TEST(Routes, RoundsBoundWhatARankReceives) {
   }
   EXPECT_EQ(rounds_needed(placement, counts, 1), 60) << "a row of each source and expert is the least";
   EXPECT_EQ(rounds_needed(placement, std::vector<int64_t>(8, 0), 1), 1);
+  EXPECT_EQ(rounds_needed(placement, counts, 45, true), 3) << "40 | 60, which is more | 1 + 3";
 }
 
 }  // namespace
