@@ -105,8 +105,10 @@ void Session::tell(const Failure& failure, bool alone) {
   }
 }
 
-// Empty when not every rank has failed within the deadline: then the others wait for this one, or still compute.
+// Empty when not every rank has failed within the deadline: then the others wait for this one, or still compute. Nobody
+// is asked when what was thrown has taken buffers of messages with it.
 std::vector<std::string> Session::failures_of_all(const Failure& failure) {
+  if (mpi_.dangling()) return {};
   try {
     return failures_->gather_text(fmt::format("{} {}", static_cast<int>(failure.code), failure.message), {"failures"});
   } catch (const CommunicationError&) {

@@ -128,6 +128,8 @@ void MpiSession::publish_progress(const std::filesystem::path& directory) {
   if (watchdog_ && several_nodes_) watchdog_->publish_in(directory);
 }
 
+bool MpiSession::dangling() const { return engine_->dangling(); }
+
 void MpiSession::abort(int exit_code) {
   if (launcher_ == Launcher::kMpirun) abort_mpi(exit_code);
 }

@@ -67,6 +67,9 @@ class MpiSession {
   // Where every node writes, once a second, where its ranks are: a directory that exists and that all nodes see. Does
   // nothing on one node.
   void publish_progress(const std::filesystem::path& directory);
+  // True when messages are under way whose buffers may be gone, since their Work was dropped or has failed: nothing
+  // safe is left but abort().
+  bool dangling() const;
   // Ends the job on every rank; from any thread.
   void abort(int exit_code);
 

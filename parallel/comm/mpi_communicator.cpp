@@ -44,8 +44,8 @@ class MpiWork : public Work {
       : shared_(std::move(shared)), operation_(std::move(operation)), check_(std::move(check)) {}
 
   ~MpiWork() override {
-    if (shared_->engine->complete(*operation_)) return;
-    shared_->engine->abandon(*operation_);
+    if (given_up_ || shared_->engine->complete(*operation_)) return;
+    shared_->engine->release(*operation_);
     shared_->failure.record(
         fmt::format("rank {} dropped {} before it was finished", shared_->rank, describe(operation_->call())));
   }
@@ -74,6 +74,7 @@ class MpiWork : public Work {
     } catch (const std::exception& error) {
       listen();
       shared_->engine->abandon(*operation_);
+      given_up_ = true;
       shared_->failure.record(error.what());
       if (dynamic_cast<const TimeoutError*>(&error) == nullptr) shared_->failure.throw_if_happened();
       throw;
@@ -93,6 +94,7 @@ class MpiWork : public Work {
   SharedPtr shared_;
   OperationPtr operation_;
   OperationPtr check_;
+  bool given_up_ = false;
   std::optional<std::chrono::steady_clock::time_point> first_no_;
 };
 

@@ -187,6 +187,8 @@ void Messages::cancel() {
   }
 }
 
+bool Messages::under_way() const { return state_->open > 0; }
+
 std::vector<int> Messages::missing() const {
   std::set<int> peers;
   for (size_t i = 0; i < state_->requests.size(); ++i) {

@@ -57,6 +57,8 @@ class Messages {
   bool done();
   // Receives that no message has met yet will never write; those amid a message still do.
   void cancel();
+  // Whether any was incomplete when done() last looked.
+  bool under_way() const;
   // The ranks of incomplete messages, ascending.
   std::vector<int> missing() const;
 

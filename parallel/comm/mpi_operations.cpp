@@ -44,6 +44,7 @@ class MessageOperation : public StagedOperation {
   void cancel() override {
     if (messages_) messages_->cancel();
   }
+  bool uses_buffers() const override { return messages_ && messages_->under_way(); }
 
  protected:
   // Called when the previous stage's messages are complete; posts the next ones, or returns false at the end.
@@ -65,6 +66,9 @@ class SmallAllReduce : public MessageOperation {
       : MessageOperation(std::move(group), call),
         data_(data),
         bytes_(static_cast<size_t>(call.count) * size_of(call.dtype)) {}
+
+  // All messages are of its own memory.
+  bool uses_buffers() const override { return false; }
 
  protected:
   bool next_stage(Messages& messages) override {
@@ -282,6 +286,9 @@ class CallCheck : public MessageOperation {
   CallCheck(std::shared_ptr<MpiGroup> group, const Call& call, std::function<void(const std::string&)> different)
       : MessageOperation(std::move(group), call), different_(std::move(different)), own_(record_of(call)) {}
 
+  // All messages are of its own memory.
+  bool uses_buffers() const override { return false; }
+
  protected:
   bool next_stage(Messages& messages) override {
     const int previous = neighbour(rank_, size_ - 1, size_);
@@ -309,6 +316,9 @@ class GatherText : public MessageOperation {
       : MessageOperation(std::move(group), call), texts_(std::move(texts)), lengths_(static_cast<size_t>(size_)) {
     lengths_[static_cast<size_t>(rank_)] = (*texts_)[static_cast<size_t>(rank_)].size();
   }
+
+  // All messages are of its own memory.
+  bool uses_buffers() const override { return false; }
 
  protected:
   bool next_stage(Messages& messages) override {

@@ -34,6 +34,7 @@ class PointToPoint : public StagedOperation {
     header_.cancel();
     body_.cancel();
   }
+  bool uses_buffers() const override { return body_.under_way(); }
 
  private:
   bool receives() const { return call_.operation == Operation::kReceive; }

@@ -14,6 +14,7 @@ namespace {
 constexpr int kSpins = 200;
 constexpr int kYields = 2000;
 constexpr std::chrono::microseconds kNap{50};
+constexpr std::chrono::milliseconds kRelease{500};
 
 void back_off(int round) {
   if (round < kSpins) return;
@@ -89,6 +90,27 @@ void Engine::abandon(const StagedOperation& operation) {
   abandoned_.push_back(std::move(*found));
   pending_.erase(found);
   pending_count_.store(static_cast<int>(pending_.size()), std::memory_order_relaxed);
+}
+
+void Engine::release(const StagedOperation& operation) {
+  bool uses_buffers = false;
+  {
+    std::lock_guard lock(mutex_);
+    uses_buffers = !complete(operation) && operation.uses_buffers();
+    if (uses_buffers && !release_until_) release_until_ = std::chrono::steady_clock::now() + kRelease;
+  }
+  for (int round = 0; uses_buffers && !complete(operation); ++round) {
+    if (std::chrono::steady_clock::now() >= *release_until_) break;
+    poll();
+    back_off(round);
+  }
+  abandon(operation);
+}
+
+bool Engine::dangling() {
+  std::lock_guard lock(mutex_);
+  return std::any_of(abandoned_.begin(), abandoned_.end(),
+                     [](const auto& operation) { return operation->uses_buffers(); });
 }
 
 void Engine::wait(const StagedOperation& operation, const Patience& patience) {

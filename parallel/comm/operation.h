@@ -7,6 +7,7 @@
 #include <exception>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -26,6 +27,8 @@ class StagedOperation {
   // Nobody keeps its buffers alive any longer: nothing may be written to them if that can be helped. Not advanced
   // again.
   virtual void cancel() {}
+  // Whether messages under way read or write the caller's buffers, also when it is not advanced any more.
+  virtual bool uses_buffers() const { return false; }
 
  protected:
   Call call_;
@@ -85,6 +88,11 @@ class Engine {
 
   // Never advances the operation again, but keeps it, since messages may still arrive in its memory.
   void abandon(const StagedOperation& operation);
+  // The same before its caller's buffers go. Its messages get a moment to complete, one for all operations together.
+  void release(const StagedOperation& operation);
+  // Whether messages of abandoned operations may read or write buffers that are gone: whatever lets MPI progress could
+  // crash this process, or send rubbish.
+  bool dangling();
 
   std::recursive_mutex& mutex() { return mutex_; }
   // Null: nothing is published. Set before the first operation, and reset after the last.
@@ -100,6 +108,7 @@ class Engine {
   std::recursive_mutex mutex_;
   std::vector<std::shared_ptr<StagedOperation>> pending_;  // in order of start
   std::vector<std::shared_ptr<StagedOperation>> abandoned_;
+  std::optional<std::chrono::steady_clock::time_point> release_until_;
   std::atomic<int> pending_count_{0};
   std::atomic<int64_t> deadline_{600'000};  // milliseconds
   Watchdog* watchdog_ = nullptr;

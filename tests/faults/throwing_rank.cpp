@@ -1,12 +1,13 @@
 // Ranks of which one throws, each of which must end the job at once with that rank's message: run one case at a time by
 // tests/faults/throws.test.sh, as `mpirun -n 4 throwing_rank CASE`.
 
+#include <chrono>
 #include <cstdio>
-#include <cstdlib>
 #include <map>
 #include <new>
 #include <stdexcept>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "core/error.h"
@@ -24,6 +25,19 @@ TensorView view_of(std::vector<float>& data) {
 }
 
 constexpr int kCulprit = 2;
+constexpr int kTimeoutMilliseconds = 3000;  // as throws.test.sh says in CADRE_TIMEOUT_SECONDS
+
+// Rank 3 receives later than the culprit gives up.
+void send_late(Communicator& expert, bool culprit, bool waits) {
+  std::vector<float> data(4'000'000);
+  if (culprit) {
+    const parallel::WorkPtr work = expert.send(view_of(data), 1, {"activation", 4});
+    if (waits) work->wait();
+    throw DataError("tokens.bin: token 300 at 19");
+  }
+  std::this_thread::sleep_for(std::chrono::milliseconds(waits ? kTimeoutMilliseconds + 700 : 1000));
+  expert.receive(view_of(data), 0, {"activation", 4})->wait();
+}
 
 // What the culprit and rank 3, which is with it in the group `expert`, do; ranks 0 and 1 are in the other one.
 using Case = void (*)(Communicator& expert, bool culprit);
@@ -56,6 +70,11 @@ const std::map<std::string, Case> kCases = {
        if (culprit) throw DataError("tokens.bin: token 300 at 18");
        work->wait();
      }},
+    // The same, but the other rank comes when the buffers are gone, at a time at which this one still tries to agree
+    // with the others on what has failed.
+    {"before_a_late_exchange", [](Communicator& expert, bool culprit) { send_late(expert, culprit, false); }},
+    // The same after the deadline.
+    {"past_the_deadline", [](Communicator& expert, bool culprit) { send_late(expert, culprit, true); }},
 };
 
 int run(const std::string& name) {

@@ -18,6 +18,8 @@ throws data 3 "[rank 2] " "tokens.bin: token 300 at 17"
 throws memory 6 "[rank 2] " "out of memory"
 throws unexpected 70 "[rank 2] " "internal error: vector::at"
 throws amid_an_exchange 3 "[rank 2] " "tokens.bin: token 300 at 18"
+throws before_a_late_exchange 3 "[rank 2] " "tokens.bin: token 300 at 19"
+CADRE_TIMEOUT_SECONDS=3 throws past_the_deadline 5 "timed out"
 # Both ranks of the group hear of the difference, in the same words or in their own.
 expect 5 group.log "$CADRE_RUN" -n 4 "$CADRE_BUILD/tests/throwing_rank" in_the_group
 says group.log 'of expert, layer 4, f32 x 9'
