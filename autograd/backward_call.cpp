@@ -1,7 +1,6 @@
 #include "autograd/backward_call.h"
 
 #include <algorithm>
-#include <cstring>
 
 #include "kernels/elementwise.h"
 
@@ -59,7 +58,7 @@ bool BackwardCall::wants(size_t input) const {
 void BackwardCall::make_exclusive(Tensor& gradient) {
   if (gradient.sole_owner()) return;
   Tensor copy = Tensor::empty(context_.allocator, gradient.dtype(), gradient.shape());
-  std::memcpy(copy.raw(), gradient.raw(), gradient.bytes());
+  kernels::copy(context_.exec, gradient, copy);
   gradient = std::move(copy);
 }
 
@@ -109,7 +108,7 @@ void BackwardCall::give(size_t input, Tensor gradient) {
   if (node.parameter != nullptr) {
     const Parameter::Target of = claim(node);
     if (of.empty) {
-      std::memcpy(of.gradient.raw(), gradient.raw(), gradient.bytes());
+      kernels::copy(context_.exec, gradient, of.gradient);
     } else {
       kernels::accumulate(context_.exec, gradient, of.gradient);
     }

@@ -50,6 +50,7 @@ void ParameterStore::materialise(const Context& context, uint64_t seed, bool gra
     parameter->value = values_.flat_slice(parameter->offset, parameter->shape);
     if (gradients) parameter->gradient = gradients_.flat_slice(parameter->offset, parameter->shape);
     for (const Segment& segment : parameter->segments) {
+      if (context.exec.dry) break;
       if (context.dtype == Dtype::kF64) {
         initialise(parameter->value.data<double>() + segment.offset, segment, parameter->init_std, seed);
       } else {

@@ -22,6 +22,7 @@ const char* suffix(Phase phase) {
 
 void Profiler::add(const char* op, Phase phase, double seconds, double flops, double bytes) {
   OpTime& time = times_[std::string(op) + suffix(phase)];
+  time.phase = phase;
   ++time.calls;
   time.seconds += seconds;
   time.flops += flops;

@@ -10,6 +10,7 @@ namespace cadre::autograd {
 enum class Phase { kForward, kInputGradients, kParameterGradients, kRecompute };
 
 struct OpTime {
+  Phase phase = Phase::kForward;
   int64_t calls = 0;
   double seconds = 0;
   double flops = 0;
@@ -22,6 +23,7 @@ class Profiler {
   void clear() { times_.clear(); }
   // Table sorted by time: op, calls, ms, share, GFLOP/s, GB/s.
   std::string table() const;
+  // By op and direction: "grouped_linear", "grouped_linear.dx", "grouped_linear.dw", "grouped_linear.recompute".
   const std::map<std::string, OpTime>& times() const { return times_; }
 
  private:

@@ -32,7 +32,7 @@ Tensor Tensor::empty(Allocator& allocator, Dtype dtype, Shape shape) {
 
 Tensor Tensor::zeros(Allocator& allocator, Dtype dtype, Shape shape) {
   Tensor tensor = empty(allocator, dtype, shape);
-  std::memset(tensor.raw(), 0, tensor.bytes());
+  if (!allocator.gives_zeros()) std::memset(tensor.raw(), 0, tensor.bytes());
   return tensor;
 }
 

@@ -30,6 +30,7 @@ bool fits(Activation kind, const TensorView& h, const TensorView& out) {
 void activation_forward(const Exec& exec, Activation kind, TensorView h, TensorView rows_end, TensorView out) {
   require(fits(kind, h, out), "activation_forward", {h, out});
   const int64_t rows = bounded_rows(h, rows_end);
+  if (exec.dry) return;
   if (wants_reference("activation_forward", {h, out})) {
     return kind == Activation::kSwiGlu ? reference::swiglu_forward(h, rows, out)
                                        : reference::gelu_forward(h, rows, out);
@@ -45,6 +46,7 @@ void activation_backward(const Exec& exec, Activation kind, TensorView h, Tensor
                          TensorView dh) {
   require(fits(kind, h, dout) && h.rows() == dh.rows() && h.cols() == dh.cols(), "activation_backward", {h, dout, dh});
   const int64_t rows = bounded_rows(h, rows_end);
+  if (exec.dry) return;
   if (wants_reference("activation_backward", {h, dout, dh})) {
     return kind == Activation::kSwiGlu ? reference::swiglu_backward(h, rows, dout, dh)
                                        : reference::gelu_backward(h, rows, dout, dh);

@@ -115,6 +115,7 @@ void fill_rotary_table(const Exec& exec, double theta, const TensorView& table) 
 void attention_forward(const Exec& exec, const AttentionShape& shape, TensorView q, TensorView k, TensorView v,
                        TensorView segment_start, TensorView out, TensorView lse) {
   check_attention("attention_forward", shape, q, k, v, segment_start, out, lse);
+  if (exec.dry) return;
   if (q.dtype == Dtype::kF64) {
     reference::attention_forward(shape, q, k, v, segment_start, out, lse);
   } else {
@@ -136,6 +137,7 @@ void attention_backward(const Exec& exec, const AttentionShape& shape, TensorVie
   require_matrix(op, "dq", dq, q.dtype, rows, shape.heads * shape.head_dim);
   require_matrix(op, "dk", dk, q.dtype, rows, shape.kv_heads * shape.head_dim);
   require_matrix(op, "dv", dv, q.dtype, rows, shape.kv_heads * shape.head_dim);
+  if (exec.dry) return;
   if (q.dtype == Dtype::kF64) {
     reference::attention_backward(shape, q, k, v, segment_start, out, lse, dout, dq, dk, dv);
   } else {
@@ -146,6 +148,7 @@ void attention_backward(const Exec& exec, const AttentionShape& shape, TensorVie
 void rotary_table(const Exec& exec, double theta, TensorView table) {
   require_float("rotary_table", table.dtype);
   require(table.cols() % 2 == 0, "rotary_table", "table", table, "[positions, an even head_dim]");
+  if (exec.dry) return;
   if (table.dtype == Dtype::kF64) {
     fill_rotary_table<double>(exec, theta, table);
   } else {
@@ -159,6 +162,7 @@ void rotary_forward(const Exec& exec, const RotaryShape& shape, TensorView qkv, 
   check_rotary(op, shape, qkv, positions, table);
   check_norm(op, shape, qkv, q_weight, k_weight, rstd);
   require_matrix(op, "out", out, qkv.dtype, qkv.rows(), qkv_width(shape));
+  if (exec.dry) return;
   if (qkv.dtype == Dtype::kF64) {
     reference::rotary_forward(shape, qkv, positions, table, q_weight, k_weight, out, rstd);
   } else {
@@ -173,6 +177,7 @@ void rotary_backward(const Exec& exec, const RotaryShape& shape, TensorView qkv,
   check_norm(op, shape, qkv, q_weight, k_weight, rstd);
   require_matrix(op, "dout", dout, qkv.dtype, qkv.rows(), qkv_width(shape));
   require_matrix(op, "dqkv", dqkv, qkv.dtype, qkv.rows(), qkv_width(shape));
+  if (exec.dry) return;
   if (qkv.dtype == Dtype::kF64) {
     reference::rotary_backward(shape, qkv, positions, table, q_weight, k_weight, rstd, dout, dqkv);
   } else {
@@ -189,6 +194,7 @@ void rotary_weight_gradient(const Exec& exec, const RotaryShape& shape, TensorVi
   require_matrix(op, "dout", dout, qkv.dtype, qkv.rows(), qkv_width(shape));
   require_vector(op, "dq_weight", dq_weight, qkv.dtype, shape.head_dim);
   require_vector(op, "dk_weight", dk_weight, qkv.dtype, shape.head_dim);
+  if (exec.dry) return;
   if (qkv.dtype == Dtype::kF64) {
     reference::rotary_weight_gradient(shape, qkv, positions, table, rstd, dout, dq_weight, dk_weight, write);
   } else {

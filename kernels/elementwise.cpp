@@ -91,6 +91,7 @@ bool wants_reference(std::string_view op, std::initializer_list<TensorView> oper
 }
 
 void fill(const Exec& exec, TensorView x, double value) {
+  if (exec.dry) return;
   switch (x.dtype) {
     case Dtype::kF64: return fill_with<double>(exec, x, value);
     case Dtype::kI64: return fill_with<int64_t>(exec, x, static_cast<int64_t>(value));
@@ -106,6 +107,7 @@ void fill(const Exec& exec, TensorView x, double value) {
 
 void copy(const Exec& exec, TensorView from, TensorView to) {
   require(same_shape(from, to), "copy", {from, to});
+  if (exec.dry) return;
   if (from.dtype == Dtype::kF64 && to.dtype == Dtype::kF32) return convert<double, float>(exec, from, to);
   if (from.dtype == Dtype::kF32 && to.dtype == Dtype::kF64) return convert<float, double>(exec, from, to);
   require(from.dtype == to.dtype, "copy", {from, to});
@@ -119,6 +121,7 @@ void copy(const Exec& exec, TensorView from, TensorView to) {
 
 void add(const Exec& exec, TensorView a, TensorView b, TensorView out) {
   require(same_shape(a, b) && same_shape(a, out), "add", {a, b, out});
+  if (exec.dry) return;
   if (wants_reference("add", {a, b, out})) return reference::add(a, b, out);
   const cpu::ElementwiseTable& table = CADRE_SIMD_SELECT(exec.isa, kElementwiseTable);
   for_runs(exec, {a, b, out}, [&](int64_t row, int64_t begin, int64_t end) {
@@ -129,6 +132,7 @@ void add(const Exec& exec, TensorView a, TensorView b, TensorView out) {
 void accumulate(const Exec& exec, TensorView x, TensorView into) { add(exec, into, x, into); }
 
 void scale(const Exec& exec, double factor, TensorView x) {
+  if (exec.dry) return;
   if (wants_reference("scale", {x})) return reference::scale(factor, x);
   const cpu::ElementwiseTable& table = CADRE_SIMD_SELECT(exec.isa, kElementwiseTable);
   for_runs(exec, {x}, [&](int64_t row, int64_t begin, int64_t end) {
@@ -137,6 +141,7 @@ void scale(const Exec& exec, double factor, TensorView x) {
 }
 
 double sum(const Exec& exec, TensorView x) {
+  if (exec.dry) return 0;
   if (wants_reference("sum", {x})) return reference::sum(x);
   const cpu::ElementwiseTable& table = CADRE_SIMD_SELECT(exec.isa, kElementwiseTable);
   const int64_t elements = x.rows() * x.cols();
@@ -159,6 +164,7 @@ double sum(const Exec& exec, TensorView x) {
 
 void row_dot(const Exec& exec, TensorView a, TensorView b, TensorView out) {
   require(same_shape(a, b) && out.rows() == a.rows() && out.cols() == 1, "row_dot", {a, b, out});
+  if (exec.dry) return;
   if (wants_reference("row_dot", {a, b, out})) return reference::row_dot(a, b, out);
   const cpu::ElementwiseTable& table = CADRE_SIMD_SELECT(exec.isa, kElementwiseTable);
   const int64_t cols = a.cols();

@@ -33,6 +33,7 @@ void check(const char* op, const TensorView& ids, const TensorView& table, const
 
 void embedding_forward(const Exec& exec, TensorView ids, TensorView table, TensorView out) {
   check("embedding_forward", ids, table, out);
+  if (exec.dry) return;
   if (wants_reference("embedding_forward", {table, out})) return reference::embedding_forward(ids, table, out);
   const int32_t* id = ids.as<int32_t>();
   const float* from = table.as<float>();
@@ -50,6 +51,7 @@ void embedding_forward(const Exec& exec, TensorView ids, TensorView table, Tenso
 // Each worker owns a range of columns: no row is shared, however often one token occurs.
 void embedding_backward(const Exec& exec, TensorView ids, TensorView dout, TensorView dtable, Write write) {
   check("embedding_backward", ids, dtable, dout);
+  if (exec.dry) return;
   if (wants_reference("embedding_backward", {dout, dtable})) {
     return reference::embedding_backward(ids, dout, dtable, write == Write::kAccumulate);
   }

@@ -22,6 +22,9 @@ std::string_view name_of(Isa isa);
 struct Exec {
   ThreadPool& threads;
   Isa isa;
+  // Kernels check their operands and return: for what a model needs, without computing it. Outputs are left as they
+  // are, but for plan_rows, which gives every expert its even share, since the sizes of what follows hang on it.
+  bool dry = false;
 };
 
 // Whether an output is overwritten or added to.

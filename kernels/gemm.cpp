@@ -259,7 +259,7 @@ RightOperand pack(const Exec& exec, TensorView weights, Operand operand, TensorV
                           weights.shape.to_string(), needed));
   }
   packed.values.shape = Shape{needed};
-  if (needed == 0) return packed;
+  if (needed == 0 || exec.dry) return packed;
   if (weights.dtype == Dtype::kF64) {
     reference::pack(weights, operand, packed);
   } else {
@@ -279,6 +279,7 @@ void grouped_gemm(const Exec& exec, TensorView a, TensorView offsets, const Righ
   }
   std::array<int64_t, 2> whole;
   const int64_t* bounds = row_bounds(kOp, offsets, b.groups, a.rows(), whole);
+  if (exec.dry) return;
   if (a.dtype == Dtype::kF64) return reference::grouped_gemm(a, bounds, b, out, write);
   const Product product{CADRE_SIMD_SELECT(exec.isa, kGemmTable),
                         a.as<float>(),
@@ -314,7 +315,7 @@ void grouped_weight_gradient(const Exec& exec, TensorView dy, TensorView x, Tens
   const int64_t groups = grouped ? dw.shape[0] : 1;
   std::array<int64_t, 2> whole;
   const int64_t* bounds = row_bounds(kOp, offsets, groups, dy.rows(), whole);
-  if (dw.shape.elements() == 0) return;
+  if (dw.shape.elements() == 0 || exec.dry) return;
   if (dy.dtype == Dtype::kF64) return reference::grouped_weight_gradient(dy, x, bounds, groups, dw, write);
   const WeightGradient product{
       CADRE_SIMD_SELECT(exec.isa, kGemmTable), dy, x, bounds, groups, dy.cols(), dw, write == Write::kAccumulate};

@@ -29,6 +29,7 @@ bool is_vector(const TensorView& view, int64_t elements) {
 void forward(const Exec& exec, const char* op, TensorView x, TensorView branch, TensorView weight, double eps,
              TensorView sum, TensorView y, TensorView rstd) {
   require(same_shape(x, y) && is_vector(weight, x.cols()) && is_vector(rstd, x.rows()), op, {x, weight, y, rstd});
+  if (exec.dry) return;
   if (wants_reference(op, {x, branch, weight, sum, y, rstd})) {
     return reference::rms_norm_forward(x, branch, weight, eps, sum, y, rstd);
   }
@@ -56,6 +57,7 @@ void rms_norm_backward(const Exec& exec, TensorView x, TensorView weight, Tensor
   const bool accumulate = write == Write::kAccumulate;
   require(same_shape(x, dy) && same_shape(x, dx) && is_vector(weight, x.cols()) && is_vector(rstd, x.rows()),
           "rms_norm_backward", {x, weight, rstd, dy, dx});
+  if (exec.dry) return;
   if (wants_reference("rms_norm_backward", {x, weight, rstd, dy, dx})) {
     return reference::rms_norm_backward(x, weight, rstd, dy, dx, accumulate);
   }
@@ -73,6 +75,7 @@ void rms_norm_weight_gradient(const Exec& exec, TensorView x, TensorView rstd, T
   const int64_t cols = x.cols();
   require(same_shape(x, dy) && is_vector(dweight, cols) && is_vector(rstd, rows), "rms_norm_weight_gradient",
           {x, rstd, dy, dweight});
+  if (exec.dry) return;
   if (wants_reference("rms_norm_weight_gradient", {x, rstd, dy, dweight})) {
     return reference::rms_norm_weight_gradient(x, rstd, dy, dweight, accumulate);
   }

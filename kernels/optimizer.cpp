@@ -88,6 +88,7 @@ void adamw(const Exec& exec, std::span<const AdamWSegment> segments, TensorView 
   check_flat("adamw", {weights, gradients, m, v});
   check_places("adamw", segments, weights, gradients, m);
   check_places("adamw", segments, weights, gradients, v);
+  if (exec.dry) return;
   if (weights.dtype == Dtype::kF64) {
     for (const AdamWSegment& segment : segments) {
       reference::adamw(segment, weights.as<double>(), gradients.as<double>(), m.as<double>(), v.as<double>());
@@ -111,6 +112,7 @@ void sgd(const Exec& exec, std::span<const SgdSegment> segments, TensorView weig
          TensorView buffer) {
   check_flat("sgd", {weights, gradients, buffer});
   check_places("sgd", segments, weights, gradients, buffer);
+  if (exec.dry) return;
   if (weights.dtype == Dtype::kF64) {
     for (const SgdSegment& segment : segments) {
       reference::sgd(segment, weights.as<double>(), gradients.as<double>(), buffer.as<double>());
@@ -139,6 +141,7 @@ void squared_norms(const Exec& exec, std::span<const FlatRange> ranges, TensorVi
   if (results.size() != ranges.size()) {
     throw InternalError(fmt::format("squared_norms: {} results for {} ranges", results.size(), ranges.size()));
   }
+  if (exec.dry) return std::fill(results.begin(), results.end(), 0.0);
   int64_t blocks = 0;
   for (const FlatRange& range : ranges) blocks += block_count(range);
   double* const sums = static_cast<double*>(exec.threads.scratch(0, static_cast<size_t>(blocks) * sizeof(double)));

@@ -28,6 +28,7 @@ void combine(const Exec& exec, const char* op, TensorView y, TensorView row_of_s
   const bool accumulate = write == Write::kAccumulate;
   require(y.cols() == out.cols() && k >= 1 && k <= cpu::kMostCombineChoices && is_vector(row_of_slot, out.rows() * k),
           op, {y, row_of_slot, weights, out});
+  if (exec.dry) return;
   if (wants_reference(op, {y, weights, out})) {
     return reference::combine_rows(y, row_of_slot, weights, k, out, accumulate);
   }
@@ -43,6 +44,15 @@ void combine(const Exec& exec, const char* op, TensorView y, TensorView row_of_s
                [&](int64_t begin, int64_t end) { table.combine(task, begin, end); });
 }
 
+// What a dry run takes for granted: every expert is chosen alike.
+void plan_evenly(int64_t slots, int64_t experts, int64_t capacity, int64_t* offsets) {
+  offsets[0] = 0;
+  for (int64_t expert = 0; expert < experts; ++expert) {
+    const int64_t share = slots * (expert + 1) / experts - slots * expert / experts;
+    offsets[expert + 1] = offsets[expert] + (capacity >= 0 ? std::min(share, capacity) : share);
+  }
+}
+
 }  // namespace
 
 void plan_rows(const Exec& exec, TensorView ids, TensorView weights, int64_t experts, int64_t capacity,
@@ -54,6 +64,7 @@ void plan_rows(const Exec& exec, TensorView ids, TensorView weights, int64_t exp
               is_vector(slot_of_row, slots) && slots <= std::numeric_limits<int32_t>::max() &&
               (!weighs || is_vector(weights, slots)),
           op, {ids, weights, offsets, row_of_slot, slot_of_row});
+  if (exec.dry) return plan_evenly(slots, experts, capacity, offsets.as<int64_t>());
   const bool has_weights = weighs && static_cast<bool>(weights);
   if (has_weights && wants_reference(op, {weights})) {
     return reference::plan_rows(ids, weights, experts, capacity, policy, offsets, row_of_slot, slot_of_row);
@@ -77,6 +88,7 @@ void gather_rows(const Exec& exec, TensorView x, TensorView slot_of_row, TensorV
   require(x.cols() == out.cols() && k >= 1 && offsets.shape.elements() >= 1, op, {x, slot_of_row, offsets, out});
   const int64_t rows = offsets.as<int64_t>()[offsets.shape.elements() - 1];
   require(rows <= out.rows() && rows <= slot_of_row.shape.elements(), op, {x, slot_of_row, offsets, out});
+  if (exec.dry) return;
   if (wants_reference(op, {x, out})) return reference::gather_rows(x, slot_of_row, rows, k, out);
   const Rows from = rows_of(x);
   const Rows to = rows_of(out);
@@ -107,6 +119,7 @@ void combine_rows_backward(const Exec& exec, TensorView y, TensorView row_of_slo
   require(y.cols() == dout.cols() && y.cols() == dy.cols() && y.rows() == dy.rows() && weights.rows() == dout.rows() &&
               is_vector(weights, slots) && is_vector(dweights, slots) && is_vector(row_of_slot, slots),
           op, {y, row_of_slot, weights, dout, dy, dweights});
+  if (exec.dry) return;
   if (wants_reference(op, {y, weights, dout, dy, dweights})) {
     return reference::combine_rows_backward(y, row_of_slot, weights, dout, dy, dweights);
   }

@@ -55,6 +55,7 @@ void router_forward(const Exec& exec, TensorView logits, bool renormalise, Tenso
           op, {logits, replay, probs, lse, ids, weights});
   require(k >= 1 && k <= experts && k <= cpu::kMostRouterChoices, "router_forward: top-k", {logits, ids});
   if (replay) check_ids(op, replay, experts);
+  if (exec.dry) return;
   if (wants_reference(op, {logits, probs, lse, weights})) {
     return reference::router_forward(logits, renormalise, replay, probs, lse, ids, weights);
   }
@@ -76,6 +77,7 @@ void router_backward(const Exec& exec, TensorView probs, TensorView lse, TensorV
               is_matrix(ids, tokens, k) && is_matrix(weights, tokens, k) && is_matrix(dweights, tokens, k) &&
               k <= cpu::kMostRouterChoices && (!balance || divides(balance, tokens, experts)),
           op, {probs, lse, ids, weights, dweights, balance, dlogits});
+  if (exec.dry) return;
   if (wants_reference(op, {probs, lse, weights, dweights, balance, dlogits})) {
     return reference::router_backward(probs, lse, ids, renormalise, dweights, balance, z_scale, dlogits);
   }
@@ -106,6 +108,7 @@ void router_statistics(const Exec& exec, TensorView probs, TensorView lse, Tenso
               prob_sums.cols() == experts && is_vector(lse, tokens) && is_matrix(ids, tokens, k) &&
               is_vector(lse_squared, 1),
           op, {probs, lse, ids, counts, prob_sums, lse_squared});
+  if (exec.dry) return;
   if (wants_reference(op, {probs, lse, prob_sums, lse_squared})) {
     return reference::router_statistics(probs, lse, ids, counts, prob_sums, lse_squared);
   }

@@ -96,6 +96,12 @@ void Session::tell_places() {
   if (const std::string crowded = oversubscription(places_); !crowded.empty()) logger_->warning(crowded);
 }
 
+int Session::ranks_of_host() const {
+  const std::string& host = places_[static_cast<size_t>(rank())].host;
+  return static_cast<int>(
+      std::count_if(places_.begin(), places_.end(), [&](const Place& place) { return place.host == host; }));
+}
+
 // Why a run ended belongs in its log; a mistyped config or command is no event of a run.
 void Session::tell(const Failure& failure, bool alone) {
   if (failure.code == ExitCode::kUsage) {

@@ -62,6 +62,7 @@ class Session {
   int rank() const { return world_->rank(); }
   int ranks() const { return world_->size(); }
   int threads() const { return threads_->size(); }
+  int ranks_of_host() const;  // this one's, itself included
 
  private:
   [[noreturn]] void fail(const Failure& failure);

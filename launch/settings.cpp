@@ -22,6 +22,9 @@ void Schema<launch::DeviceSettings>::fields(Fields<launch::DeviceSettings>& f) {
   f.about("What ranks compute on.");
   f.add("kind", &S::kind, "auto: the CPU").shorthand();
   f.add("threads", &S::threads, "Threads of a rank; auto: its share of the machine's cores").min(1).max(1024);
+  f.add("memory_gib", &S::memory_gib,
+        "Memory of a rank, in GiB, for what is auto in batch and parallel; auto: its share of the machine's")
+      .above(0);
   f.add("isa", &S::isa, "Instruction set of the CPU kernels; auto: the widest of the machine");
 }
 
@@ -29,13 +32,16 @@ void Schema<launch::BatchSettings>::fields(Fields<launch::BatchSettings>& f) {
   using S = launch::BatchSettings;
   f.about("Sequences per optimizer step; what is left over micro-batches and ranks is gradient accumulation.");
   f.add("global_batch_size", &S::global_batch_size, "Sequences of one optimizer step, over all ranks").min(1);
-  f.add("micro_batch_size", &S::micro_batch_size, "Sequences of one forward and backward on one rank").min(1);
+  f.add("micro_batch_size", &S::micro_batch_size,
+        "Sequences of one forward and backward on one rank; auto: as parallel.expert_parallel")
+      .min(1);
 }
 
 void Schema<launch::BatchSettings>::check(const launch::BatchSettings& s, Problems& problems) {
-  if (s.global_batch_size % s.micro_batch_size != 0) {
+  const int64_t micro = s.micro_batch_size.value_or(1);
+  if (s.global_batch_size % micro != 0) {
     problems.add("micro_batch_size",
-                 fmt::format("{} does not divide global_batch_size {}", s.micro_batch_size, s.global_batch_size));
+                 fmt::format("{} does not divide global_batch_size {}", micro, s.global_batch_size));
   }
 }
 
@@ -65,9 +71,12 @@ void Schema<launch::ParallelSettings>::fields(Fields<launch::ParallelSettings>& 
   using S = launch::ParallelSettings;
   f.about("How ranks share the work.");
   f.add("data_parallel", &S::data_parallel, "Ranks that share out the global batch; auto: all").min(1);
-  f.add("expert_parallel", &S::expert_parallel, "Of those, ranks that share out the experts; divides data_parallel")
+  f.add("expert_parallel", &S::expert_parallel,
+        "Of those, ranks that share out the experts; divides data_parallel; auto: the fastest that fits "
+        "device.memory_gib, as far as a plan can tell (cadre plan)")
       .min(1);
-  f.add("pipeline_parallel", &S::pipeline_parallel, "Pipeline stages; ranks = data_parallel x pipeline_parallel")
+  f.add("pipeline_parallel", &S::pipeline_parallel,
+        "Pipeline stages; ranks = data_parallel x pipeline_parallel; auto: as expert_parallel")
       .min(1);
   f.add("schedule", &S::schedule, "In which order a pipeline's stages take the micro-batches");
   f.add("stages_per_rank", &S::stages_per_rank, "Stages of the model on each pipeline rank; schedule: interleaved")

@@ -25,12 +25,13 @@ enum class IsaChoice { kAuto, kPortable, kAvx2, kAvx512 };
 struct DeviceSettings {
   DeviceKind kind = DeviceKind::kAuto;
   config::Auto<int64_t> threads;
+  config::Auto<double> memory_gib{};
   IsaChoice isa = IsaChoice::kAuto;
 };
 
 struct BatchSettings {
   int64_t global_batch_size = 8;
-  int64_t micro_batch_size = 8;
+  config::Auto<int64_t> micro_batch_size = 8;
 };
 
 enum class PlacementKind { kEven, kTable, kBalanced };
@@ -44,8 +45,8 @@ struct PlacementSettings {
 
 struct ParallelSettings {
   config::Auto<int64_t> data_parallel;
-  int64_t expert_parallel = 1;
-  int64_t pipeline_parallel = 1;
+  config::Auto<int64_t> expert_parallel = 1;
+  config::Auto<int64_t> pipeline_parallel = 1;
   parallel::ScheduleKind schedule = parallel::ScheduleKind::k1F1B;
   int64_t stages_per_rank = 1;
   config::Auto<std::vector<int64_t>> layers_per_stage;

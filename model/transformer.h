@@ -45,8 +45,8 @@ struct ForwardInputs {
   const RoutingTrace* replay = nullptr;            // by MoE layer of the whole model
   const std::vector<Tensor>* fractions = nullptr;  // likewise, f64 [experts], for the scope `global_batch`
   GenerationState* state = nullptr;
-  size_t stage = 0;           // of those here
-  autograd::Variable stream;  // what the stage before gave; empty where the stage is the first
+  size_t stage = 0;             // of those here
+  autograd::Variable stream{};  // what the stage before gave; empty where the stage is the first
 };
 
 class Transformer {

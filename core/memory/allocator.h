@@ -37,9 +37,19 @@ class Allocator {
   virtual MemoryStats stats() const = 0;
   virtual void reset_peak() = 0;
   virtual void release_cached() = 0;
+  // Whether every block comes as zeros.
+  virtual bool gives_zeros() const { return false; }
 };
 
 // Host memory: size classes a quarter of a power of two apart, a free list for each, huge pages where offered.
 std::shared_ptr<Allocator> make_host_allocator();
+
+// Counts as host memory does, but large blocks are address space: their pages come, as zeros, when they are touched.
+// What a dry run (kernels/exec.h) needs is told by stats().
+std::shared_ptr<Allocator> make_counting_allocator();
+
+// What host memory hands out for so many bytes. Up to a quarter of waste at worst, an eighth on average; few enough
+// classes that blocks are found again.
+size_t size_class(size_t bytes);
 
 }  // namespace cadre

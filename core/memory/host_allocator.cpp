@@ -1,6 +1,5 @@
 #include <sys/mman.h>
 
-#include <bit>
 #include <cstdlib>
 #include <map>
 #include <mutex>
@@ -14,13 +13,6 @@ namespace {
 
 constexpr size_t kSmallAlignment = 64;
 constexpr size_t kHugePage = size_t{2} << 20;
-
-// Up to a quarter of waste at worst, an eighth on average; few enough classes that blocks are found again.
-size_t size_class(size_t bytes) {
-  if (bytes <= 256) return 256;
-  const size_t step = std::bit_floor(bytes - 1) / 4;
-  return (bytes + step - 1) / step * step;
-}
 
 struct Pool {
   std::mutex mutex;

@@ -43,7 +43,7 @@ double PeerCase::flops() { return state_.model().training_flops_per_token(settin
 
 double PeerCase::step() {
   const auto next = [this] {
-    return random_batch(rng_, settings_.batch.micro_batch_size, settings_.data.seq_length,
+    return random_batch(rng_, *settings_.batch.micro_batch_size.value, settings_.data.seq_length,
                         *settings_.model.vocab_size.value);
   };
   return trainer_.step(next, {}).metrics.seconds;

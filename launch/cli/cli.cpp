@@ -48,6 +48,20 @@ void add_verify(CLI::App& app, Action& action) {
   verify->callback([&action, arguments] { action = [arguments] { return command_verify(*arguments); }; });
 }
 
+void add_plan(CLI::App& app, Action& action) {
+  auto arguments = std::make_shared<PlanArguments>();
+  CLI::App* plan =
+      app.add_subcommand("plan", "What layouts of a number of ranks need, without training: memory, traffic, time");
+  add_config_arguments(*plan, arguments->config);
+  plan->add_option("--ranks", arguments->ranks, "Ranks to plan for")->capture_default_str();
+  plan->add_option("--device", arguments->device, "cpu: this machine, measured | h100 | h200 | b200")
+      ->capture_default_str();
+  plan->add_option("--layout", arguments->layout, "dp=4,ep=2,pp=2, or part of it: that one in full, not the best ones");
+  plan->add_option("--top", arguments->top, "Layouts to list")->capture_default_str();
+  plan->add_flag("--json", arguments->json, "For scripts");
+  plan->callback([&action, arguments] { action = [arguments] { return command_plan(*arguments); }; });
+}
+
 void add_config(CLI::App& app, Action& action) {
   auto arguments = std::make_shared<ConfigArguments>();
   CLI::App* config = app.add_subcommand("config", "Look at configs")->require_subcommand(1);
@@ -198,6 +212,7 @@ int run_command_line(int argc, char** argv) {
   app.require_subcommand(1);
   Action action;
   add_train(app, action);
+  add_plan(app, action);
   add_verify(app, action);
   add_eval(app, action);
   add_generate(app, action);

@@ -70,6 +70,16 @@ int command_checkpoint_info(const std::string& path);
 int command_checkpoint_check(const std::string& path);
 int command_checkpoint_diff(const std::string& first, const std::string& second);
 
+struct PlanArguments {
+  ConfigArguments config;
+  int ranks = 1;
+  std::string device = "cpu";
+  std::string layout;  // of the one to be shown in full; empty: the best ones
+  size_t top = 10;
+  bool json = false;
+};
+int command_plan(const PlanArguments& arguments);
+
 struct EvalArguments {
   std::string checkpoint;
   std::string data;

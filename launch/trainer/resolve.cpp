@@ -8,6 +8,7 @@
 #include "core/io/file.h"
 #include "core/io/hash.h"
 #include "data/indexed/token_dataset.h"
+#include "launch/plan/search.h"
 #include "launch/trainer/reproducible.h"
 #include "launch/trainer/stages.h"
 #include "parallel/comm/agreement.h"
@@ -62,12 +63,20 @@ void share_held_out_bytes(ResolvedRun& run, Session& session) {
   run.held_out_bytes = of_source > 0 ? of_source : static_cast<uint64_t>(*bytes.data<int64_t>());
 }
 
+// Of a rank, where that is least: what is decided by it must come out alike everywhere.
+double least_memory(Session& session) {
+  const Tensor bytes = Tensor::empty(session.allocator(), Dtype::kF64, Shape{1});
+  *bytes.data<double>() = machine_memory_bytes() / session.ranks_of_host();
+  session.world().all_reduce(bytes, parallel::Reduction::kMin, {"memory"})->wait();
+  return *bytes.data<double>();
+}
+
 void resolve_layout(ResolvedRun& run, int rank, int ranks) {
   ParallelSettings& parallel = run.settings.parallel;
   parallel::LayoutRequest request;
   if (!parallel.data_parallel.is_auto()) request.data = static_cast<int>(*parallel.data_parallel.value);
-  request.pipeline = static_cast<int>(parallel.pipeline_parallel);
-  request.expert = static_cast<int>(parallel.expert_parallel);
+  request.pipeline = static_cast<int>(*parallel.pipeline_parallel.value);
+  request.expert = static_cast<int>(*parallel.expert_parallel.value);
   run.layout = parallel::resolve_layout(request, ranks);
   parallel.data_parallel = run.layout.data;
   parallel.layers_per_stage = decide_stages(parallel, run.settings.network(), run.settings.data.seq_length);
@@ -75,7 +84,7 @@ void resolve_layout(ResolvedRun& run, int rank, int ranks) {
     throw ConfigError(fmt::format("parallel.expert_parallel: {} ranks for the experts of a dense model; wanted 1",
                                   run.layout.expert));
   }
-  run.plan = {run.settings.batch.global_batch_size, run.settings.batch.micro_batch_size,
+  run.plan = {run.settings.batch.global_batch_size, *run.settings.batch.micro_batch_size.value,
               parallel::coordinates_of(run.layout, rank).data, run.layout.data};
   run.plan.check();
   check_reproducible(parallel, run.layout, run.settings.moe.num_experts, run.plan.micro_batches());
@@ -131,8 +140,10 @@ ResolvedRun resolve_run(Session& session, const Settings& settings) {
   ResolvedRun run;
   run.settings = settings;
   parallel::Communicator& world = session.world();
+  const double memory = least_memory(session);
   parallel::all_ok_after(world, [&] {
     open_data(run);
+    decide_layout(run.settings, world.size(), memory, session.context().exec);
     resolve_layout(run, world.rank(), world.size());
     open_held_out(run, world.rank(), world.size());
   });

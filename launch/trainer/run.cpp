@@ -283,7 +283,7 @@ void Run::validate(StepOutcome& outcome) {
   if (!run_.held_out || !due || !outcome.finite || outcome.votes.stop) return;
   const auto start = std::chrono::steady_clock::now();
   const Evaluation result = evaluate(session_.context(), state().model(), *run_.held_out,
-                                     {s.batch.micro_batch_size, run_.held_out_bytes}, mesh_);
+                                     {*s.batch.micro_batch_size.value, run_.held_out_bytes}, mesh_);
   const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
   outcome.metrics.validation = {result.tokens, result.loss, result.perplexity, result.bits_per_byte, elapsed.count()};
 }

@@ -11,7 +11,7 @@ namespace cadre::launch {
 std::vector<int64_t> decide_stages(const ParallelSettings& parallel, const model::NetworkSettings& network,
                                    int64_t seq_length) {
   const int64_t layers = network.model.num_layers;
-  const auto stages = static_cast<int>(parallel.pipeline_parallel * parallel.stages_per_rank);
+  const auto stages = static_cast<int>(*parallel.pipeline_parallel.value * parallel.stages_per_rank);
   if (!parallel.layers_per_stage.is_auto()) {
     const std::vector<int64_t>& chosen = *parallel.layers_per_stage.value;
     try {
@@ -23,7 +23,7 @@ std::vector<int64_t> decide_stages(const ParallelSettings& parallel, const model
   }
   if (stages > layers) {
     throw ConfigError(fmt::format("parallel.pipeline_parallel: {} x {} stages for {} layers; wanted at most {} stages",
-                                  parallel.pipeline_parallel, parallel.stages_per_rank, layers, layers));
+                                  *parallel.pipeline_parallel.value, parallel.stages_per_rank, layers, layers));
   }
   std::vector<parallel::LayerCost> costs;
   for (int64_t layer = 0; layer < layers; ++layer) {

@@ -68,7 +68,8 @@ class Rank {
         run_(run),
         network_(network_of(verify_case, run, world)),
         context_{{threads_, kernels::best_isa()}, *allocator_, run.dtype},
-        mesh_(world, run.variant.layout, wrap_for(run.fault, verify_case.network)),
+        world_(parallel::make_metered_communicator(world, traffic_)),
+        mesh_(*world_, run.variant.layout, wrap_for(run.fault, verify_case.network)),
         shard_(mesh_, network_, shard_options(verify_case, run)),
         state_(context_, network_, shard_, {}, verify_case.seed),
         trainer_(context_, state_, mesh_, options()) {}
@@ -77,6 +78,8 @@ class Rank {
     int64_t next = 0;
     const StepMetrics metrics = trainer_.step([&] { return verify_batch(case_, first() + next++); }, {}).metrics;
     CaseResult result{metrics.loss, metrics.balance_loss, metrics.z_loss, {}, {}};
+    result.memory = allocator_->stats();
+    result.traffic = traffic_;
     share_gradients(result);
     share_routing(result);
     return result;
@@ -189,6 +192,8 @@ class Rank {
   ThreadPool threads_{1};
   std::shared_ptr<Allocator> allocator_ = make_host_allocator();
   autograd::Context context_;
+  parallel::Traffic traffic_;
+  std::unique_ptr<parallel::Communicator> world_;
   parallel::Mesh mesh_;
   ModelShard shard_;
   TrainState state_;

@@ -8,6 +8,7 @@
 #include "launch/verify/faulty_communicator.h"
 #include "launch/verify/variant.h"
 #include "launch/verify/verify_case.h"
+#include "parallel/comm/metered.h"
 #include "parallel/expert/placement.h"
 
 namespace cadre::launch {
@@ -19,6 +20,9 @@ struct CaseResult {
   double loss = 0, balance_loss = 0, z_loss = 0;
   std::map<std::string, std::vector<double>> gradients;  // by segment, after all reductions
   RecordedRouting routing;
+  // What this rank used, for predictions to be compared with (launch/plan).
+  MemoryStats memory{};
+  parallel::Traffic traffic{};
 };
 
 struct RunCase {
@@ -34,7 +38,8 @@ struct RunCase {
 // process. verify_case.micro_batches is a multiple of the layout's data ranks, and its layers are enough for the
 // stages.
 CaseResult run_case(const VerifyCase& verify_case, const RunCase& run);
-// The same on the ranks of `world`, as many as the layout has; every one gets the result. Collective.
+// The same on the ranks of `world`, as many as the layout has; every one gets the result, but for what it used itself.
+// Collective.
 CaseResult run_case_on(parallel::Communicator& world, const VerifyCase& verify_case, const RunCase& run);
 
 }  // namespace cadre::launch

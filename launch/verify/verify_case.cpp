@@ -31,7 +31,7 @@ VerifyCase make_verify_case(const Settings& settings, int64_t micro_batches, boo
   result.network = settings.network();
   if (result.network.model.vocab_size.is_auto()) result.network.model.vocab_size = kVocabulary;
   result.seq_length = settings.data.seq_length;
-  result.micro_batch_size = settings.batch.micro_batch_size;
+  result.micro_batch_size = settings.batch.micro_batch_size.value_or(1);
   result.micro_batches = micro_batches;
   result.reset_at_documents = settings.data.reset_at_documents;
   result.dispatch = settings.parallel.dispatch();

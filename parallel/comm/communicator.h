@@ -85,6 +85,8 @@ class Communicator {
   // Every rank's text, in rank order (for errors, fingerprints, host names; not for the hot path).
   virtual std::vector<std::string> gather_text(const std::string& text, CollectiveLabel label) = 0;
 
+  // False where ranks are only described (described.h): buffers hold nothing, and nothing needs to be copied.
+  virtual bool moves_data() const { return true; }
   // Lets pending work make progress; cheap; called from the op funnel.
   virtual void poll() {}
   // Ends the job on every rank with this exit code; does not return (in Thread: throws on all ranks).

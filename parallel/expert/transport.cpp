@@ -29,11 +29,11 @@ class AllGatherWork final : public Work {
  public:
   AllGatherWork(Communicator& communicator, Allocator& allocator, TensorView send, TensorView receive,
                 const RowTraffic& traffic, CollectiveLabel label)
-      : traffic_(traffic), rank_(communicator.rank()), receive_(receive) {
+      : traffic_(traffic), rank_(communicator.rank()), moves_data_(communicator.moves_data()), receive_(receive) {
     for (int from = 0; from < traffic.ranks(); ++from) padded_ = std::max(padded_, sum_of(traffic.sent_by(from)));
     const int64_t width = send.cols();
     sent_ = Tensor::empty(allocator, send.dtype, Shape{padded_, width});
-    if (send.shape.elements() > 0) {
+    if (send.shape.elements() > 0 && moves_data_) {
       std::memcpy(sent_.raw(), send.data, static_cast<size_t>(send.shape.elements()) * size_of(send.dtype));
     }
     gathered_ = Tensor::empty(allocator, send.dtype, Shape{traffic.ranks() * padded_, width});
@@ -53,6 +53,7 @@ class AllGatherWork final : public Work {
   void take() {
     if (!inner_) return;
     inner_.reset();
+    if (!moves_data_) return;
     int64_t next = 0;
     for (int from = 0; from < traffic_.ranks(); ++from) {
       int64_t first = from * padded_;
@@ -67,6 +68,7 @@ class AllGatherWork final : public Work {
 
   RowTraffic traffic_;
   int rank_;
+  bool moves_data_;
   TensorView receive_;
   int64_t padded_ = 0;
   Tensor sent_, gathered_;

@@ -62,8 +62,10 @@ class CaseRun {
   CaseRun(const OpCase& op_case, const RunOptions& options)
       : case_(op_case),
         options_(options),
+        counting_(make_counting_allocator()),
+        allocator_(options.dry ? *counting_ : static_cast<Allocator&>(poison_)),
         threads_(options.threads),
-        context_{{threads_, options.isa}, allocator_, options.dtype},
+        context_{{threads_, options.isa, options.dry}, allocator_, options.dtype},
         op_(op_case.make()) {}
 
   RunResult run() {
@@ -156,7 +158,9 @@ class CaseRun {
 
   const OpCase& case_;
   const RunOptions& options_;
-  PoisonAllocator allocator_;
+  PoisonAllocator poison_;
+  std::shared_ptr<Allocator> counting_;
+  Allocator& allocator_;
   ThreadPool threads_;
   Context context_;
   std::unique_ptr<Op> op_;

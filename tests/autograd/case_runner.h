@@ -16,6 +16,7 @@ struct RunOptions {
   bool parameters = false;      // parameter inputs come from a ParameterStore, else they are leaves
   bool derived_inputs = false;  // other differentiable inputs come out of an Add, so nobody else holds them
   bool recompute = false;       // all of it inside a RecomputeScope, and discarded before the backward
+  bool dry = false;             // kernels do nothing, and memory comes as zeros
   BackwardPart part = BackwardPart::kAll;
   std::vector<int> projections = {0};  // one application of the op to the same inputs for each
 };

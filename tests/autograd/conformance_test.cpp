@@ -179,6 +179,22 @@ TYPED_TEST(OpConformance, ThreadsChangeNoBit) {
   });
 }
 
+TYPED_TEST(OpConformance, ADryRunComputesNothingAndFillsTheSameTensors) {
+  this->each_case([](const OpCase& op_case) {
+    for (const Dtype dtype : {Dtype::kF64, Dtype::kF32}) {
+      for (const bool parameters : {false, true}) {
+        const RunResult real = run_case(op_case, {.dtype = dtype, .parameters = parameters});
+        const RunResult dry = run_case(op_case, {.dtype = dtype, .parameters = parameters, .dry = true});
+        ASSERT_EQ(dry.outputs.size(), real.outputs.size());
+        const bool plans = std::is_same_v<TypeParam, PlanRows>;  // the offsets of an even load
+        for (size_t i = plans ? 1 : 0; i < dry.outputs.size(); ++i) EXPECT_EQ(largest(dry.outputs[i]), 0);
+        ASSERT_EQ(dry.gradients.size(), real.gradients.size());
+        for (size_t i = 0; i < dry.gradients.size(); ++i) EXPECT_EQ(dry.gradients[i].size(), real.gradients[i].size());
+      }
+    }
+  });
+}
+
 TYPED_TEST(OpConformance, InferRejectsMissingInputsByName) {
   const auto op = cases<TypeParam>().front().make();
   try {

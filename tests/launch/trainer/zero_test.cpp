@@ -55,14 +55,15 @@ std::string name_of(const ZeroVariant& v) { return v.layout.to_string() + ",zero
 LocalRankOptions options_for(const VerifyCase& verify_case, const ZeroVariant& variant) {
   LocalRankOptions options;
   options.layout = variant.layout;
-  options.network = verify_case.network;
-  options.shard.zero = variant.zero;
-  options.shard.layers_per_stage.assign(variant.layout.pipeline > 1 ? 2 : 0, verify_case.network.model.num_layers / 2);
-  options.seed = verify_case.seed;
-  options.trainer.total_steps = 10;
-  options.trainer.bucket_bytes = 60'000;
-  options.trainer.step.micro_batches = verify_case.micro_batches / variant.layout.data;
-  options.trainer.step.global_target_tokens = static_cast<double>(verify_case.global_tokens());
+  options.training.network = verify_case.network;
+  options.training.shard.zero = variant.zero;
+  options.training.shard.layers_per_stage.assign(variant.layout.pipeline > 1 ? 2 : 0,
+                                                 verify_case.network.model.num_layers / 2);
+  options.training.seed = verify_case.seed;
+  options.training.trainer.total_steps = 10;
+  options.training.trainer.gradients.bucket_bytes = 60'000;
+  options.training.trainer.step.micro_batches = verify_case.micro_batches / variant.layout.data;
+  options.training.trainer.step.global_target_tokens = static_cast<double>(verify_case.global_tokens());
   return options;
 }
 

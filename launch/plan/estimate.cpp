@@ -1,0 +1,251 @@
+#include "launch/plan/estimate.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "launch/plan/stage_plan.h"
+#include "launch/plan/traffic.h"
+#include "launch/trainer/stages.h"
+#include "model/flops.h"
+
+namespace cadre::launch {
+namespace {
+
+using parallel::Axis;
+using parallel::Layout;
+
+double rounded(double bytes) { return static_cast<double>(size_class(static_cast<size_t>(bytes))); }
+
+parallel::ScheduleShape shape_of(const ParallelSettings& parallel, const Layout& layout, int64_t micro_batches) {
+  const bool one = layout.pipeline == 1;
+  return {parallel.schedule, layout.pipeline, one ? 1 : static_cast<int>(parallel.stages_per_rank),
+          static_cast<int>(micro_batches)};
+}
+
+// Explicit stages count where they are as many as the candidate has.
+std::vector<int64_t> stages_for(const Settings& settings, const parallel::ScheduleShape& shape) {
+  ParallelSettings parallel = settings.parallel;
+  parallel.pipeline_parallel = shape.ranks;
+  parallel.stages_per_rank = shape.chunks;
+  const bool other = !parallel.layers_per_stage.is_auto() &&
+                     parallel.layers_per_stage.value->size() != static_cast<size_t>(shape.stages());
+  if (other) parallel.layers_per_stage = {};
+  return decide_stages(parallel, settings.network(), settings.data.seq_length);
+}
+
+// One step's figures, built up part by part.
+class Builder {
+ public:
+  Builder(const Settings& settings, const Device& device, const ModelProfile& profile, const Candidate& candidate)
+      : settings_(settings),
+        network_(settings.network()),
+        device_(device),
+        profile_(profile),
+        layout_(candidate.layout),
+        dtype_(settings.precision.dtype()) {
+    result_.candidate = candidate;
+    result_.micro_batches = settings.batch.global_batch_size / candidate.micro_batch_size / layout_.data;
+    const parallel::ScheduleShape shape = shape_of(settings.parallel, layout_, result_.micro_batches);
+    result_.layers_per_stage = stages_for(settings, shape);
+    plan_ = std::make_unique<StagePlan>(profile, network_, shape, result_.layers_per_stage);
+    for (int rank = 0; rank < layout_.pipeline; ++rank) elements_.push_back(plan_->elements(rank));
+  }
+
+  Estimate build() {
+    const std::vector<double> activations = plan_->peak_activations();
+    const std::vector<int> receives = parallel::peak_receives(plan_->schedule());
+    for (int rank = 0; rank < layout_.pipeline; ++rank) {
+      const auto r = static_cast<size_t>(rank);
+      result_.parameters = std::max(result_.parameters, static_cast<int64_t>(elements_[r].all()));
+      result_.memory.push_back(memory_of(rank, activations[r], receives[r]));
+      result_.traffic.push_back(rank_traffic(settings_, layout_, *plan_, rank));
+    }
+    add_pipeline(result_.time);
+    for (int rank = 0; rank < layout_.pipeline; ++rank) add_rank(rank, result_.time);
+    add_total();
+    return std::move(result_);
+  }
+
+  parallel::Costs costs() const;
+  const StagePlan& plan() const { return *plan_; }
+
+ private:
+  double bytes(double elements) const { return elements * static_cast<double>(size_of(dtype_)); }
+  // Of this rank's elements, those that it alone updates where an optimizer's state is sharded.
+  double owned_by(int rank) const {
+    const Elements& elements = elements_[static_cast<size_t>(rank)];
+    return elements.dense.owned(layout_.data) + elements.experts.owned(layout_.expert_data()) +
+           elements.embedding.owned(2 * layout_.data);
+  }
+
+  double exchange_buffers(const Elements::Part& part, int holders) const;
+  MemoryEstimate memory_of(int rank, double activations, int receives) const;
+  double seconds_along(Axis axis, const parallel::Traffic& traffic) const {
+    return traffic_seconds(device_, layout_, axis, traffic);
+  }
+  double exchange_seconds(const BlockProfile& block) const { return seconds_along(Axis::kExpert, block.traffic); }
+  void add_pipeline(TimeEstimate& time) const;
+  void add_rank(int rank, TimeEstimate& time) const;  // the most of what this rank and those before it need
+  void add_total();
+
+  const Settings& settings_;
+  model::NetworkSettings network_;
+  const Device& device_;
+  const ModelProfile& profile_;
+  Layout layout_;
+  Dtype dtype_;
+  std::unique_ptr<StagePlan> plan_;
+  std::vector<Elements> elements_;  // [pipeline rank]
+  Estimate result_;
+};
+
+// Of the buckets whose gradients are on their way to owners: what is sent, what comes, and with ZeRO-2 the gradients.
+double Builder::exchange_buffers(const Elements::Part& part, int holders) const {
+  constexpr double kInFlight = 2;
+  if (holders == 1 || part.count == 0) return 0;
+  const double bucket =
+      std::min(bytes(part.count), std::max(settings_.parallel.bucket_mib * 1048576, bytes(part.largest)));
+  const double buckets = std::min(kInFlight, std::ceil(bytes(part.count) / bucket));
+  const double exchanged = 2 * rounded(bucket * (holders - 1) / holders);
+  return buckets * (exchanged + (settings_.parallel.zero == 2 ? rounded(bucket) : 0));
+}
+
+MemoryEstimate Builder::memory_of(int rank, double activations, int receives) const {
+  const Elements& elements = elements_[static_cast<size_t>(rank)];
+  const int64_t zero = settings_.parallel.zero;
+  const double own = owned_by(rank);
+  const double moments = settings_.optimizer.kind == optim::OptimizerKind::kAdamW ? 2 : 1;
+  MemoryEstimate memory;
+  memory.weights = rounded(bytes(elements.all()));
+  memory.moments = moments * rounded(bytes(zero >= 1 ? own : elements.all()));
+  memory.gradients = rounded(bytes(zero >= 2 ? own : elements.all()));
+  if (zero >= 1) {
+    // They are under way while the backward is in layers of one kind; the embedding's come last.
+    memory.communication += std::max({exchange_buffers(elements.dense, layout_.data),
+                                      exchange_buffers(elements.experts, layout_.expert_data()),
+                                      exchange_buffers(elements.embedding, 2 * layout_.data)});
+  }
+  const double stream = rounded(static_cast<double>(profile_.stream_bytes));
+  memory.communication += stream * (receives + (layout_.pipeline > 1 ? 1 : 0));
+  if (device_.packs_weights) {
+    for (const BlockProfile* block : plan_->blocks_of_rank(rank)) {
+      memory.packed += static_cast<double>(result_.micro_batches == 1 ? block->packed_once : block->packed);
+    }
+  }
+  memory.activations = activations;
+  memory.other = static_cast<double>(profile_.shared_bytes) + rounded(8 * static_cast<double>(plan_->pieces()));
+  return memory;
+}
+
+// Expert exchanges are half of them in the forward, half in the backward of inputs.
+parallel::Costs Builder::costs() const {
+  const int64_t ordinal = result_.micro_batches == 1 ? 0 : 2;
+  parallel::Traffic message;
+  message[{parallel::name_of(Axis::kPipeline), ""}] = {1, static_cast<double>(profile_.stream_bytes)};
+  const double sending = layout_.pipeline > 1 ? seconds_along(Axis::kPipeline, message) : 0;
+  parallel::Costs costs;
+  for (int stage = 0; stage < plan_->stages(); ++stage) {
+    parallel::StageCosts of_stage;
+    for (const BlockProfile* block : plan_->blocks(stage)) {
+      const BlockSeconds seconds = seconds_of(device_, *block, ordinal);
+      const double exchange = exchange_seconds(*block) / 2;
+      of_stage.forward += seconds.forward + exchange;
+      of_stage.backward_inputs += seconds.backward_inputs + exchange;
+      of_stage.backward_weights += seconds.backward_weights;
+    }
+    of_stage.backward = of_stage.backward_inputs + of_stage.backward_weights;
+    of_stage.send_activation = of_stage.send_gradient = sending;
+    costs.stages.push_back(of_stage);
+  }
+  return costs;
+}
+
+// More micro-batches than fill the pipeline each take the busiest rank's time for one.
+void Builder::add_pipeline(TimeEstimate& time) const {
+  const parallel::Schedule& schedule = plan_->schedule();
+  const parallel::Timeline timeline = parallel::simulate(schedule, costs());
+  const int simulated = schedule.shape.micro_batches;
+  double busiest = 0, busy = 0;
+  for (const double seconds : timeline.busy) {
+    busiest = std::max(busiest, seconds / simulated);
+    busy += seconds / simulated;
+  }
+  const auto m = static_cast<double>(result_.micro_batches);
+  time.pipeline = timeline.makespan + (m - simulated) * busiest;
+  time.bubble = 1 - busy / static_cast<double>(timeline.busy.size()) * m / time.pipeline;
+  for (int rank = 0; rank < layout_.pipeline; ++rank) {
+    double dispatch = 0;
+    for (const BlockProfile* block : plan_->blocks_of_rank(rank)) dispatch += m * exchange_seconds(*block);
+    time.dispatch = std::max(time.dispatch, dispatch);
+  }
+}
+
+void Builder::add_rank(int rank, TimeEstimate& time) const {
+  double packing = 0, backward = 0, reducing = 0;
+  for (const BlockProfile* block : plan_->blocks_of_rank(rank)) {
+    const BlockSeconds later = seconds_of(device_, *block, 2);
+    backward += later.backward_inputs + later.backward_weights;
+    if (result_.micro_batches == 1) continue;  // whose costs include it
+    for (const int64_t ordinal : {0, 1}) packing += seconds_of(device_, *block, ordinal).total() - later.total();
+  }
+  for (const Axis axis : {Axis::kData, Axis::kExpertData, Axis::kEmbedding}) {
+    reducing += seconds_along(axis, result_.traffic[static_cast<size_t>(rank)]);
+  }
+  if (device_.overlaps) reducing = std::max(0.0, reducing - backward);
+  const double updated = settings_.parallel.zero >= 1 ? owned_by(rank) : elements_[static_cast<size_t>(rank)].all();
+  time.packing = std::max(time.packing, packing);
+  time.gradients = std::max(time.gradients, reducing);
+  time.update = std::max(time.update, update_seconds(device_, updated, dtype_));
+}
+
+void Builder::add_total() {
+  TimeEstimate& time = result_.time;
+  time.gradients += seconds_along(Axis::kWorld, result_.traffic.front());
+  time.step = time.pipeline + time.packing + time.gradients + time.update;
+  double flops_of_token = model::head_flops(network_);
+  for (int64_t layer = 0; layer < network_.model.num_layers; ++layer) {
+    flops_of_token += model::layer_flops(network_, layer, settings_.data.seq_length);
+  }
+  result_.tokens = static_cast<double>(settings_.batch.global_batch_size * settings_.data.seq_length);
+  result_.flops = 3 * flops_of_token * result_.tokens / layout_.ranks();
+  result_.share_of_peak = result_.flops / time.step / device_.peak_flops;
+}
+
+}  // namespace
+
+size_t Estimate::fullest() const {
+  const auto most =
+      std::max_element(memory.begin(), memory.end(),
+                       [](const MemoryEstimate& a, const MemoryEstimate& b) { return a.total() < b.total(); });
+  return static_cast<size_t>(most - memory.begin());
+}
+
+Estimator::Estimator(Settings settings, const Device& device, const kernels::Exec& exec)
+    : settings_(std::move(settings)), device_(device), exec_(exec) {}
+
+const ModelProfile& Estimator::profile(const Candidate& candidate) {
+  const std::pair<int64_t, int> key{candidate.micro_batch_size, candidate.layout.expert};
+  const auto found = profiles_.find(key);
+  if (found != profiles_.end()) return found->second;
+  ProfileShape shape;
+  shape.sequences = candidate.micro_batch_size;
+  shape.seq_length = settings_.data.seq_length;
+  shape.reset_at_documents = settings_.data.reset_at_documents;
+  shape.expert_parallel = candidate.layout.expert;
+  shape.dispatch = settings_.parallel.dispatch();
+  shape.dtype = settings_.precision.dtype();
+  return profiles_.emplace(key, profile_model(settings_.network(), shape, exec_)).first->second;
+}
+
+Estimate Estimator::estimate(const Candidate& candidate) {
+  return Builder(settings_, device_, profile(candidate), candidate).build();
+}
+
+std::pair<parallel::Schedule, parallel::Timeline> Estimator::timeline(const Estimate& estimate) {
+  const Builder builder(settings_, device_, profile(estimate.candidate), estimate.candidate);
+  parallel::Schedule schedule = builder.plan().schedule();
+  parallel::Timeline timeline = parallel::simulate(schedule, builder.costs());
+  return {std::move(schedule), std::move(timeline)};
+}
+
+}  // namespace cadre::launch
