@@ -82,8 +82,10 @@ void Schema<launch::ParallelSettings>::fields(Fields<launch::ParallelSettings>& 
   f.add("stages_per_rank", &S::stages_per_rank, "Stages of the model on each pipeline rank; schedule: interleaved")
       .min(1);
   f.add("layers_per_stage", &S::layers_per_stage,
-        "Layers of each stage, from the first; auto: stages that cost as much as each other, by their FLOPs")
+        "Layers of each stage, from the first; auto: stages that cost as much as each other")
       .min(0);
+  f.add("stage_costs", &S::stage_costs,
+        "By what auto stages are balanced: FLOPs, or seconds measured on rank 0 at the start; changes no bit");
   f.add("dispatcher", &S::dispatcher,
         "How tokens reach the ranks of their experts: each where it is wanted, or all everywhere (simple and slow)");
   f.add("overlap_chunks", &S::overlap_chunks,

@@ -34,6 +34,8 @@ struct BatchSettings {
   config::Auto<int64_t> micro_batch_size = 8;
 };
 
+enum class StageCosts { kCounted, kMeasured };
+
 enum class PlacementKind { kEven, kTable, kBalanced };
 
 struct PlacementSettings {
@@ -50,6 +52,7 @@ struct ParallelSettings {
   parallel::ScheduleKind schedule = parallel::ScheduleKind::k1F1B;
   int64_t stages_per_rank = 1;
   config::Auto<std::vector<int64_t>> layers_per_stage;
+  StageCosts stage_costs = StageCosts::kCounted;
   parallel::DispatcherKind dispatcher = parallel::DispatcherKind::kAllToAll;
   int64_t overlap_chunks = 1;
   std::optional<int64_t> max_dispatch_tokens;
@@ -146,6 +149,11 @@ template <>
 struct Schema<launch::BatchSettings> {
   static void fields(Fields<launch::BatchSettings>& f);
   static void check(const launch::BatchSettings& s, Problems& problems);
+};
+template <>
+struct EnumNames<launch::StageCosts> {
+  using enum launch::StageCosts;
+  static constexpr EnumName<launch::StageCosts> values[] = {{kCounted, "counted"}, {kMeasured, "measured"}};
 };
 template <>
 struct EnumNames<launch::PlacementKind> {

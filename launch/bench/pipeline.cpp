@@ -42,7 +42,7 @@ LocalRankOptions options_for(ScheduleKind kind) {
   ParallelSettings parallel;
   parallel.pipeline_parallel = kRanks;
   parallel.stages_per_rank = options.training.trainer.schedule.chunks;
-  options.training.shard.layers_per_stage = decide_stages(parallel, options.training.network, kSequence);
+  options.training.shard.layers_per_stage = decide_stages(parallel, counted_costs(options.training.network, kSequence));
   return options;
 }
 
@@ -84,7 +84,7 @@ std::vector<Measured> measure_all(double seconds) {
     for (const ScheduleKind kind : kKinds) ranks.push_back(std::make_unique<LocalRank>(world, options_for(kind)));
     Rng rng(1, RngPurpose::kTest);
     Tensor spent = Tensor::zeros(ranks[0]->context().allocator, Dtype::kF64, Shape{1});
-    for (int round = 0; *spent.data<double>() < seconds || round < 5; ++round) {
+    for (int round = 0; *spent.data<double>() < seconds || round < 3; ++round) {
       *spent.data<double>() += seconds_of([&] {
         for (size_t i = 0; i < ranks.size(); ++i) {
           measure_step(*ranks[i], rng, measured[i], mutex, of_rank);

@@ -80,7 +80,7 @@ std::vector<double> measure(double seconds) {
     for (const SkewCase& skew : cases()) ranks.push_back(make_rank(world, skew));
     Rng rng(1, RngPurpose::kTest);
     Tensor spent = Tensor::zeros(ranks[0]->rank->context().allocator, Dtype::kF64, Shape{1});
-    for (int round = 0; *spent.data<double>() < seconds || round < 6; ++round) {
+    for (int round = 0; *spent.data<double>() < seconds || round < 3; ++round) {
       for (size_t i = 0; i < ranks.size(); ++i) {
         world.barrier({"bench"});
         const double step = seconds_of(

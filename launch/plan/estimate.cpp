@@ -30,7 +30,7 @@ std::vector<int64_t> stages_for(const Settings& settings, const parallel::Schedu
   const bool other = !parallel.layers_per_stage.is_auto() &&
                      parallel.layers_per_stage.value->size() != static_cast<size_t>(shape.stages());
   if (other) parallel.layers_per_stage = {};
-  return decide_stages(parallel, settings.network(), settings.data.seq_length);
+  return decide_stages(parallel, counted_costs(settings.network(), settings.data.seq_length));
 }
 
 // One step's figures, built up part by part.

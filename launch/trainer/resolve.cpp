@@ -71,7 +71,35 @@ double least_memory(Session& session) {
   return *bytes.data<double>();
 }
 
-void resolve_layout(ResolvedRun& run, int rank, int ranks) {
+// With parallel.stage_costs: measured, what rank 0 finds. Collective.
+LayerCosts stage_costs(Session& session, const Settings& settings) {
+  const ParallelSettings& parallel = settings.parallel;
+  LayerCosts costs = counted_costs(settings.network(), settings.data.seq_length);
+  const bool one_stage = *parallel.pipeline_parallel.value * parallel.stages_per_rank == 1;
+  if (parallel.stage_costs == StageCosts::kCounted || !parallel.layers_per_stage.is_auto() || one_stage) return costs;
+  const auto layers = static_cast<int64_t>(costs.layers.size());
+  const Tensor seconds = Tensor::zeros(session.allocator(), Dtype::kF64, Shape{2 * (layers + 2)});
+  const auto visit = [&](const auto& visitor) {
+    double* at = seconds.data<double>();
+    for (parallel::LayerCost& layer : costs.layers) at = visitor(layer, at);
+    visitor(costs.last, visitor(costs.first, at));
+  };
+  if (session.rank() == 0) {
+    costs = measured_costs(settings, session.context().exec);
+    visit([](parallel::LayerCost& cost, double* at) {
+      at[0] = cost.forward, at[1] = cost.backward;
+      return at + 2;
+    });
+  }
+  session.world().broadcast(seconds, 0, {"stage costs"})->wait();
+  visit([](parallel::LayerCost& cost, double* at) {
+    cost = {at[0], at[1]};
+    return at + 2;
+  });
+  return costs;
+}
+
+void resolve_layout(ResolvedRun& run, const LayerCosts& costs, int rank, int ranks) {
   ParallelSettings& parallel = run.settings.parallel;
   parallel::LayoutRequest request;
   if (!parallel.data_parallel.is_auto()) request.data = static_cast<int>(*parallel.data_parallel.value);
@@ -79,7 +107,7 @@ void resolve_layout(ResolvedRun& run, int rank, int ranks) {
   request.expert = static_cast<int>(*parallel.expert_parallel.value);
   run.layout = parallel::resolve_layout(request, ranks);
   parallel.data_parallel = run.layout.data;
-  parallel.layers_per_stage = decide_stages(parallel, run.settings.network(), run.settings.data.seq_length);
+  parallel.layers_per_stage = decide_stages(parallel, costs);
   if (run.layout.expert > 1 && run.settings.moe.num_experts == 0) {
     throw ConfigError(fmt::format("parallel.expert_parallel: {} ranks for the experts of a dense model; wanted 1",
                                   run.layout.expert));
@@ -144,7 +172,10 @@ ResolvedRun resolve_run(Session& session, const Settings& settings) {
   parallel::all_ok_after(world, [&] {
     open_data(run);
     decide_layout(run.settings, world.size(), memory, session.context().exec);
-    resolve_layout(run, world.rank(), world.size());
+  });
+  const LayerCosts costs = stage_costs(session, run.settings);
+  parallel::all_ok_after(world, [&] {
+    resolve_layout(run, costs, world.rank(), world.size());
     open_held_out(run, world.rank(), world.size());
   });
   const std::string text = config::print_resolved(run.settings);

@@ -3,14 +3,49 @@
 #include <fmt/core.h>
 
 #include "core/error.h"
+#include "launch/plan/device.h"
 #include "model/flops.h"
-#include "parallel/pipeline/stages.h"
 
 namespace cadre::launch {
 
-std::vector<int64_t> decide_stages(const ParallelSettings& parallel, const model::NetworkSettings& network,
-                                   int64_t seq_length) {
-  const int64_t layers = network.model.num_layers;
+LayerCosts counted_costs(const model::NetworkSettings& network, int64_t seq_length) {
+  LayerCosts costs;
+  for (int64_t layer = 0; layer < network.model.num_layers; ++layer) {
+    const double flops = model::layer_flops(network, layer, seq_length);
+    costs.layers.push_back({flops, 2 * flops});
+  }
+  const double head = model::head_flops(network);
+  costs.last = {head, 2 * head};
+  return costs;
+}
+
+LayerCosts measured_costs(const Settings& settings, const kernels::Exec& exec) {
+  ProfileShape shape;
+  shape.sequences = *settings.batch.micro_batch_size.value;
+  shape.seq_length = settings.data.seq_length;
+  shape.reset_at_documents = settings.data.reset_at_documents;
+  shape.expert_parallel = static_cast<int>(*settings.parallel.expert_parallel.value);
+  shape.dispatch = settings.parallel.dispatch();
+  shape.dtype = settings.precision.dtype();
+  const model::NetworkSettings network = settings.network();
+  const ModelProfile profile = profile_model(network, shape, exec);
+  const Device device = measured_cpu(network, shape, exec, 1, machine_memory_bytes());
+  const auto cost_of = [&](BlockKind kind) -> parallel::LayerCost {
+    const BlockProfile* block = profile.find(kind);
+    if (block == nullptr) return {};
+    const BlockSeconds seconds = seconds_of(device, *block, 2);
+    return {seconds.forward, seconds.backward_inputs + seconds.backward_weights};
+  };
+  const parallel::LayerCost dense = cost_of(BlockKind::kDenseLayer), moe = cost_of(BlockKind::kMoeLayer);
+  LayerCosts costs{{}, cost_of(BlockKind::kEmbedding), cost_of(BlockKind::kHead)};
+  for (int64_t layer = 0; layer < network.model.num_layers; ++layer) {
+    costs.layers.push_back(network.is_moe(layer) ? moe : dense);
+  }
+  return costs;
+}
+
+std::vector<int64_t> decide_stages(const ParallelSettings& parallel, const LayerCosts& costs) {
+  const auto layers = static_cast<int64_t>(costs.layers.size());
   const auto stages = static_cast<int>(*parallel.pipeline_parallel.value * parallel.stages_per_rank);
   if (!parallel.layers_per_stage.is_auto()) {
     const std::vector<int64_t>& chosen = *parallel.layers_per_stage.value;
@@ -25,13 +60,7 @@ std::vector<int64_t> decide_stages(const ParallelSettings& parallel, const model
     throw ConfigError(fmt::format("parallel.pipeline_parallel: {} x {} stages for {} layers; wanted at most {} stages",
                                   *parallel.pipeline_parallel.value, parallel.stages_per_rank, layers, layers));
   }
-  std::vector<parallel::LayerCost> costs;
-  for (int64_t layer = 0; layer < layers; ++layer) {
-    const double flops = model::layer_flops(network, layer, seq_length);
-    costs.push_back({flops, 2 * flops});
-  }
-  const double head = model::head_flops(network);
-  return parallel::balanced_stages(costs, stages, {}, {head, 2 * head});
+  return parallel::balanced_stages(costs.layers, stages, costs.first, costs.last);
 }
 
 }  // namespace cadre::launch

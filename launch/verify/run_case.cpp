@@ -56,8 +56,8 @@ ShardOptions shard_options(const VerifyCase& verify_case, const RunCase& run) {
   ParallelSettings parallel;
   parallel.pipeline_parallel = variant.layout.pipeline;
   parallel.stages_per_rank = variant.stages_per_rank;
-  return {decide_stages(parallel, verify_case.network, verify_case.seq_length), verify_case.dispatch, run.zero,
-          run.placements};
+  return {decide_stages(parallel, counted_costs(verify_case.network, verify_case.seq_length)), verify_case.dispatch,
+          run.zero, run.placements};
 }
 
 // One rank.

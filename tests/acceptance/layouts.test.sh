@@ -13,7 +13,7 @@ layouts="
 dp2-ep2       2 expert_parallel=2 zero=0
 dp4-ep2       4 expert_parallel=2
 dp4-ep4       4 expert_parallel=4
-pp2           2 pipeline_parallel=2 zero=2
+pp2           2 pipeline_parallel=2 zero=2 stage_costs=measured
 pp3-zb        3 pipeline_parallel=3 schedule=zero_bubble
 dp2-pp2-gpipe 4 pipeline_parallel=2 schedule=gpipe layers_per_stage=[1,2]
 dp2-ep2-pp2-i 4 zero=2 pipeline_parallel=2 expert_parallel=2 schedule=interleaved stages_per_rank=2 layers_per_stage=[1,1,1,0]

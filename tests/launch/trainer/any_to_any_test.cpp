@@ -31,7 +31,8 @@ LocalRankOptions options_for(const VerifyCase& verify_case, const Variant& varia
   options.layout = variant.layout;
   options.dtype = Dtype::kF64;
   options.training.network = verify_case.network;
-  options.training.shard.layers_per_stage = decide_stages(parallel, verify_case.network, verify_case.seq_length);
+  options.training.shard.layers_per_stage =
+      decide_stages(parallel, counted_costs(verify_case.network, verify_case.seq_length));
   options.training.shard.dispatch = verify_case.dispatch;
   options.training.shard.zero = verify_case.zero;
   options.training.optimizer.lr = 0.01;
