@@ -83,8 +83,6 @@ void GradientTrees::add_lanes(Parameter& parameter, const Tensor& lanes) {
   }
 }
 
-void GradientTrees::join_uses() {
-  for (const Use& use : other_uses_) kernels::accumulate(context_.exec, use.gradient, use.parameter->gradient);
-}
+void GradientTrees::join(const Use& use) { kernels::accumulate(context_.exec, use.gradient, use.parameter->gradient); }
 
 }  // namespace cadre::autograd

@@ -40,8 +40,8 @@ class GradientTrees {
     Tensor gradient;
   };
   const std::vector<Use>& other_uses() const { return other_uses_; }
-  // When both are: adds them to Parameter::gradient.
-  void join_uses();
+  // When both are: adds a use's sum to Parameter::gradient.
+  void join(const Use& use);
 
  private:
   // Sums of 2^height leaves, oldest first; then the next leaf. Buffers are made once. [groups * lanes, ...]

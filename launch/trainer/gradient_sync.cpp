@@ -85,7 +85,11 @@ void GradientSync::start_step() {
 void GradientSync::ready(autograd::Parameter& parameter, bool last) {
   const Slot& slot = slots_[static_cast<size_t>(parameter.index)];
   if (trees_) trees_->complete(parameter, last);
-  if (trees_ && last && slot.across_stages) trees_->join_uses();
+  if (trees_ && last && slot.across_stages) {
+    for (const autograd::GradientTrees::Use& use : trees_->other_uses()) {
+      if (use.parameter == &parameter) trees_->join(use);
+    }
+  }
   slot.reducer->ready(slot.index, last);
 }
 
@@ -96,7 +100,7 @@ void GradientSync::sum_other_uses() {
         .along(parallel::Axis::kData)
         .all_reduce(use.gradient, parallel::Reduction::kSum, {"gradients of a tied embedding"})
         ->wait();
-    trees_->join_uses();
+    trees_->join(use);
   }
 }
 
