@@ -10,6 +10,7 @@ namespace cadre::autograd {
 
 struct Record {
   std::unique_ptr<Op> op;
+  bool splits = true;  // whether parameters' gradients may be left for later, see WholeBackwardScope
   std::vector<std::shared_ptr<Node>> in_nodes;  // null: absent optional input
   std::vector<std::shared_ptr<Node>> out_nodes;
   std::vector<std::shared_ptr<Value>> in_values;   // null: not needed by the backward

@@ -117,6 +117,7 @@ std::vector<Variable> Tape::apply(std::unique_ptr<Op> op, std::vector<Variable> 
 
 void Tape::keep(Record record, const std::vector<Variable>& inputs, const std::vector<Variable>& outputs) {
   const Needs needs = record.op->needs();
+  record.splits = !whole_scope_;
   for (size_t i = 0; i < inputs.size(); ++i) {
     const bool retained = inputs[i] && (recompute_scope_ || bit(needs.inputs, i));
     record.in_values.push_back(retained ? inputs[i].value() : nullptr);
@@ -194,7 +195,7 @@ void Tape::backward(std::vector<Seed> seeds, BackwardPart part) {
   parameters_deferred_ = part == BackwardPart::kInputsOnly;
   for (size_t i = records_.size(); i-- > 0;) {
     Record& record = records_[i];
-    const bool deferred = part == BackwardPart::kInputsOnly;
+    const bool deferred = parameters_deferred_ && record.splits;
     if (record.reached()) run_part(record, false);
     if (record.reached() && !(deferred && record.can_defer_parameters())) run_part(record, true);
     if (!deferred) finish(record);
@@ -204,6 +205,7 @@ void Tape::backward(std::vector<Seed> seeds, BackwardPart part) {
 void Tape::backward_parameters() {
   for (size_t i = records_.size(); i-- > 0;) {
     Record& record = records_[i];
+    if (!record.splits) continue;
     if (record.reached() && record.can_defer_parameters()) run_part(record, true);
     finish(record);
   }

@@ -42,7 +42,7 @@ class Tape {
     Tensor gradient;  // shaped like output; an f64 [1] loss usually takes 1
   };
   // Runs the backward once. kInputsOnly leaves the gradients of Parameters to backward_parameters(), for zero-bubble
-  // schedules.
+  // schedules; but see WholeBackwardScope.
   void backward(std::vector<Seed> seeds, BackwardPart part = BackwardPart::kAll);
   void backward_parameters();
   // The gradient 1 for a scalar loss.
@@ -62,6 +62,7 @@ class Tape {
 
  private:
   friend class RecomputeScope;
+  friend class WholeBackwardScope;
   friend struct Value;
 
   void keep(Record record, const std::vector<Variable>& inputs, const std::vector<Variable>& outputs);
@@ -73,6 +74,7 @@ class Tape {
   const Context& context_;
   bool record_;
   bool recompute_scope_ = false;
+  bool whole_scope_ = false;
   bool parameters_deferred_ = false;
   std::vector<Record> records_;
   std::vector<std::weak_ptr<Value>> recomputable_;
@@ -88,6 +90,23 @@ class RecomputeScope {
   ~RecomputeScope() { tape_.recompute_scope_ = before_; }
   RecomputeScope(const RecomputeScope&) = delete;
   RecomputeScope& operator=(const RecomputeScope&) = delete;
+
+ private:
+  Tape& tape_;
+  bool before_;
+};
+
+// Marks the ops applied while it lives as such whose whole backward runs at once, kInputsOnly or not: what they would
+// hold until backward_parameters() is freed, and their parameters are ready then. Not `enabled`: as others, even within
+// another scope.
+class WholeBackwardScope {
+ public:
+  WholeBackwardScope(Tape& tape, bool enabled) : tape_(tape), before_(tape.whole_scope_) {
+    tape_.whole_scope_ = enabled;
+  }
+  ~WholeBackwardScope() { tape_.whole_scope_ = before_; }
+  WholeBackwardScope(const WholeBackwardScope&) = delete;
+  WholeBackwardScope& operator=(const WholeBackwardScope&) = delete;
 
  private:
   Tape& tape_;

@@ -108,7 +108,7 @@ void Schema<launch::ParallelSettings>::fields(Fields<launch::ParallelSettings>& 
   f.add(
       "reproducible", &S::reproducible,
       "FP32 losses, norms, weights and optimizer state have the same bits on every layout with the same micro-batches; "
-      "costs time where there are micro-batches to add");
+      "auto: where that can be, takes at most two more buffers of gradients, and max_dispatch_tokens is null");
   f.add("bucket_mib", &S::bucket_mib, "Gradients are reduced in buckets of this size, in MiB").above(0).max(1024);
   f.add(
        "timeout_seconds", &S::timeout_seconds,

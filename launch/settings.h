@@ -58,12 +58,12 @@ struct ParallelSettings {
   std::optional<int64_t> max_dispatch_tokens;
   PlacementSettings placement;
   int64_t zero = 1;
-  bool reproducible = false;
+  config::Auto<bool> reproducible;
   double bucket_mib = 4;
   std::optional<int64_t> timeout_seconds;
 
   parallel::DispatchOptions dispatch() const {
-    return {dispatcher, max_dispatch_tokens.value_or(0), overlap_chunks, reproducible};
+    return {dispatcher, max_dispatch_tokens.value_or(0), overlap_chunks, reproducible.value_or(false)};
   }
 };
 

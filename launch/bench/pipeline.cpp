@@ -1,9 +1,11 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <functional>
 #include <map>
 #include <mutex>
 #include <nlohmann/json.hpp>
+#include <tuple>
 
 #include "launch/bench/bench.h"
 #include "launch/bench/random_batch.h"
@@ -46,38 +48,37 @@ LocalRankOptions options_for(ScheduleKind kind) {
   return options;
 }
 
-// What the steps of one schedule took.
-struct Measured {
-  std::vector<double> makespans, busy;                             // of a step; busy: of the average rank
-  std::map<std::pair<int, ActionKind>, std::vector<double>> took;  // by stage
-};
+// One step, on all ranks.
+struct Step {
+  // By stage and micro-batch: the first ones pack weights, and all of them vary.
+  std::map<std::tuple<int, int, ActionKind>, double> took;
+  double makespan = 0, busy = 0;  // busy: of the average rank
+  int ranks = 0;                  // that have told
 
-// One step of a kind on this rank; the ranks share what they saw.
-void measure_step(LocalRank& rank, Rng& rng, Measured& measured, std::mutex& mutex, std::vector<double>& of_rank) {
+  double bubble() const { return 1 - busy / makespan; }
+};
+using Steps = std::vector<Step>;
+
+// One step of a kind on this rank; the ranks tell what they saw.
+void measure_step(LocalRank& rank, Rng& rng, Steps& steps, std::mutex& mutex) {
   const auto next = [&] { return random_batch(rng, 1, kSequence, 256); };
   rank.mesh().world().barrier({"bench"});
   rank.trainer().step(next, {});
-  double busy = 0, end = 0;
   const std::lock_guard lock(mutex);
+  if (steps.empty() || steps.back().ranks == kRanks) steps.emplace_back();
+  Step& step = steps.back();
+  ++step.ranks;
   for (const parallel::TimedAction& timed : rank.trainer().times()) {
-    measured.took[{timed.action.stage, timed.action.kind}].push_back(timed.end - timed.start);
-    busy += timed.end - timed.start;
-    end = std::max(end, timed.end);
+    const double seconds = timed.end - timed.start;
+    step.took[{timed.action.stage, timed.action.micro_batch, timed.action.kind}] = seconds;
+    step.busy += seconds / kRanks;
+    step.makespan = std::max(step.makespan, timed.end);
   }
-  of_rank.push_back(end);
-  if (of_rank.size() < kRanks) {
-    measured.busy.push_back(busy / kRanks);
-    return;
-  }
-  measured.busy.back() += busy / kRanks;
-  measured.makespans.push_back(*std::max_element(of_rank.begin(), of_rank.end()));
-  of_rank.clear();
 }
 
 // All kinds in turn, for about so long.
-std::vector<Measured> measure_all(double seconds) {
-  std::vector<Measured> measured(std::size(kKinds));
-  std::vector<double> of_rank;
+std::vector<Steps> measure_all(double seconds) {
+  std::vector<Steps> measured(std::size(kKinds));
   std::mutex mutex;
   parallel::ThreadWorld(kRanks).run([&](parallel::Communicator& world) {
     std::vector<std::unique_ptr<LocalRank>> ranks;
@@ -87,7 +88,7 @@ std::vector<Measured> measure_all(double seconds) {
     for (int round = 0; *spent.data<double>() < seconds || round < 3; ++round) {
       *spent.data<double>() += seconds_of([&] {
         for (size_t i = 0; i < ranks.size(); ++i) {
-          measure_step(*ranks[i], rng, measured[i], mutex, of_rank);
+          measure_step(*ranks[i], rng, measured[i], mutex);
           world.barrier({"bench"});
         }
       });
@@ -98,52 +99,73 @@ std::vector<Measured> measure_all(double seconds) {
   return measured;
 }
 
-double took(const Measured& measured, int stage, ActionKind kind) {
-  const auto found = measured.took.find({stage, kind});
-  return found == measured.took.end() ? 0 : median(found->second);
-}
-
-// What every action of a stage took; messages between threads cost a copy, which is not worth a line.
-parallel::Costs costs_of(const Measured& measured, int stages) {
+// Messages between threads cost a copy, which is not worth a line.
+parallel::Costs costs_of(const Step& step, int stages) {
   parallel::Costs costs;
-  for (int stage = 0; stage < stages; ++stage) {
-    costs.stages.push_back({took(measured, stage, ActionKind::kForward), took(measured, stage, ActionKind::kBackward),
-                            took(measured, stage, ActionKind::kBackwardInputs),
-                            took(measured, stage, ActionKind::kBackwardWeights), 0, 0});
+  for (int micro_batch = 0; micro_batch < kMicroBatches; ++micro_batch) {
+    std::vector<parallel::StageCosts>& all = costs.early.emplace_back();
+    for (int stage = 0; stage < stages; ++stage) {
+      const auto seconds = [&](ActionKind kind) {
+        const auto found = step.took.find({stage, micro_batch, kind});
+        return found == step.took.end() ? 0 : found->second;
+      };
+      all.push_back({seconds(ActionKind::kForward), seconds(ActionKind::kBackward),
+                     seconds(ActionKind::kBackwardInputs), seconds(ActionKind::kBackwardWeights), 0, 0});
+    }
   }
+  costs.stages = costs.early.back();
   return costs;
 }
 
-nlohmann::json report(ScheduleKind kind, const Measured& measured, double of_1f1b, double predicted_1f1b,
-                      const BenchOptions& options) {
+double median_of(const Steps& steps, const std::function<double(const Step&)>& value) {
+  std::vector<double> values;
+  for (const Step& step : steps) values.push_back(value(step));
+  return median(std::move(values));
+}
+
+// Every action takes its median.
+Step typical(const Steps& steps) {
+  Step typical;
+  for (const auto& [action, seconds] : steps.front().took) {
+    typical.took[action] = median_of(steps, [&](const Step& step) { return step.took.at(action); });
+  }
+  return typical;
+}
+
+parallel::Timeline predicted(ScheduleKind kind, const Step& step) {
   const parallel::ScheduleShape shape = shape_of(kind, kRanks);
-  const parallel::Timeline timeline = simulate(make_schedule(shape), costs_of(measured, shape.stages()));
-  const double step = median(measured.makespans), bubble = 1 - median(measured.busy) / step;
+  return simulate(parallel::make_schedule(shape), costs_of(step, shape.stages()));
+}
+
+// The time is predicted from what each action typically takes; the bubble from what the actions of that very step took,
+// so that what is left is the interpreter's and the messages'.
+nlohmann::json report(ScheduleKind kind, const Steps& steps, double of_1f1b, double predicted_1f1b,
+                      const BenchOptions& options) {
+  const double step = median_of(steps, [](const Step& s) { return s.makespan; });
+  const double bubble = median_of(steps, [](const Step& s) { return s.bubble(); });
+  const double predicted_step = predicted(kind, typical(steps)).makespan;
+  const double predicted_bubble = median_of(steps, [&](const Step& s) { return predicted(kind, s).bubble(); });
   const std::string name(config::enum_name(kind));
   if (options.print) {
     fmt::print("{:<13}{:>10.2f}{:>14.2f}{:>10.1f}%{:>11.1f}%{:>12.3f}{:>12.3f}\n", name, 1e3 * step,
-               1e3 * timeline.makespan, 100 * bubble, 100 * timeline.bubble(), step / of_1f1b,
-               timeline.makespan / predicted_1f1b);
+               1e3 * predicted_step, 100 * bubble, 100 * predicted_bubble, step / of_1f1b,
+               predicted_step / predicted_1f1b);
   }
   return {{"schedule", name},
           {"step_seconds", step},
           {"bubble", bubble},
-          {"predicted_seconds", timeline.makespan},
+          {"predicted_seconds", predicted_step},
           {"of_1f1b", step / of_1f1b},
-          {"predicted_bubble", timeline.bubble()},
-          {"predicted_of_1f1b", timeline.makespan / predicted_1f1b}};
-}
-
-double predicted_step(const Measured& measured) {
-  return simulate(parallel::make_schedule(shape_of(ScheduleKind::k1F1B, kRanks)), costs_of(measured, kRanks)).makespan;
+          {"predicted_bubble", predicted_bubble},
+          {"predicted_of_1f1b", predicted_step / predicted_1f1b}};
 }
 
 // Stages of one layer that takes its share of what a stage of the two-rank pipeline took.
-nlohmann::json deeper(const Measured& measured, int ranks, const BenchOptions& options) {
+nlohmann::json deeper(const Step& step, int ranks, const BenchOptions& options) {
   const double share = static_cast<double>(kRanks) / ranks;
-  const double forward = share * took(measured, 0, ActionKind::kForward);
-  const double inputs = share * took(measured, 0, ActionKind::kBackwardInputs);
-  const double weights = share * took(measured, 0, ActionKind::kBackwardWeights);
+  const auto seconds = [&](ActionKind kind) { return share * step.took.at({0, kMicroBatches / 2, kind}); };
+  const double forward = seconds(ActionKind::kForward);
+  const double inputs = seconds(ActionKind::kBackwardInputs), weights = seconds(ActionKind::kBackwardWeights);
   nlohmann::json result{{"ranks", ranks}};
   if (options.print) fmt::print("{:>2} ranks, bubble in virtual time:", ranks);
   for (const ScheduleKind kind : kKinds) {
@@ -163,18 +185,19 @@ nlohmann::json deeper(const Measured& measured, int ranks, const BenchOptions& o
 }  // namespace
 
 nlohmann::json bench_pipeline(Session&, const BenchOptions& options) {
-  const std::vector<Measured> measured = measure_all(options.seconds);
+  const std::vector<Steps> measured = measure_all(options.seconds);
   if (options.print) {
     fmt::print("{} layers on {} ranks of one thread, {} micro-batches\n{:<13}{:>10}{:>14}{:>11}{:>12}{:>12}{:>12}\n",
                kLayers, kRanks, kMicroBatches, "schedule", "step ms", "predicted", "bubble", "predicted", "of 1f1b",
                "predicted");
   }
-  const double of_1f1b = median(measured[1].makespans), predicted = predicted_step(measured[1]);
+  const double of_1f1b = median_of(measured[1], [](const Step& step) { return step.makespan; });
+  const double predicted_1f1b = predicted(ScheduleKind::k1F1B, typical(measured[1])).makespan;
   nlohmann::json schedules = nlohmann::json::array(), virtual_time = nlohmann::json::array();
   for (size_t i = 0; i < std::size(kKinds); ++i) {
-    schedules.push_back(report(kKinds[i], measured[i], of_1f1b, predicted, options));
+    schedules.push_back(report(kKinds[i], measured[i], of_1f1b, predicted_1f1b, options));
   }
-  for (const int ranks : {4, 8}) virtual_time.push_back(deeper(measured[3], ranks, options));
+  for (const int ranks : {4, 8}) virtual_time.push_back(deeper(typical(measured[3]), ranks, options));
   return {{"case", "pipeline"}, {"schedules", std::move(schedules)}, {"virtual_time", std::move(virtual_time)}};
 }
 

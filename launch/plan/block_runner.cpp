@@ -53,12 +53,15 @@ BlockRunner::BlockRunner(const model::NetworkSettings& network, const ProfileSha
     : shape_(shape), context_{exec, allocator, shape.dtype, &profiler_}, kinds_(kinds_of(network)) {
   const int64_t experts = network.moe.num_experts;
   model::ExpertShard shard = model::ExpertShard::whole(experts);
-  if (shape.expert_parallel > 1) {
-    const auto placement = parallel::Placement::even(experts, shape.expert_parallel);
+  if (shape.placement && shape.placement->ranks() > 1) {
+    const parallel::Placement& placement = *shape.placement;
     const int rank = fullest_rank(placement);
     group_ = parallel::make_metered_communicator(
-        parallel::make_described_communicator(rank, shape.expert_parallel, "expert"), traffic_);
+        parallel::make_described_communicator(rank, placement.ranks(), "expert"), traffic_);
     shard = {placement.held_by(rank), parallel::make_group_dispatcher(*group_, placement, shape.dispatch)};
+    double parts = 0;
+    for (const int64_t expert : shard.held) parts += 1.0 / static_cast<double>(placement.holders(expert).size());
+    if (!shard.held.empty()) expert_copies_ = static_cast<double>(shard.held.size()) / parts;
   }
   std::vector<model::StageSpan> spans;
   for (const BlockKind kind : kinds_) spans.push_back(span_of(kind, network));

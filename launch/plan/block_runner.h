@@ -30,6 +30,7 @@ class BlockRunner {
   autograd::Profiler& profiler() { return profiler_; }
   parallel::Traffic& traffic() { return traffic_; }
   const autograd::ParameterStore& store() const { return store_; }
+  double expert_copies() const { return expert_copies_; }
   // The block that a parameter belongs to, as an index.
   size_t block_of(const autograd::Parameter& parameter) const;
 
@@ -43,6 +44,7 @@ class BlockRunner {
   Tensor zeros(Dtype dtype, Shape shape) const;
 
   ProfileShape shape_;
+  double expert_copies_ = 1;
   autograd::Profiler profiler_;
   parallel::Traffic traffic_;
   std::unique_ptr<parallel::Communicator> group_;

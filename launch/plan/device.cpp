@@ -22,6 +22,8 @@ bool is_exchange(const std::string& op) {
                      [&](const char* name) { return op.starts_with(name); });
 }
 
+bool is_expert_product(const std::string& op) { return op.starts_with("grouped_linear"); }
+
 const OpTime* measured_op(const Device& device, BlockKind kind, const std::string& op, int64_t ordinal) {
   if (device.measured.empty()) return nullptr;
   const size_t last = device.measured.size() - 1;
@@ -62,9 +64,15 @@ BlockSeconds seconds_of(const Device& device, const BlockProfile& block, int64_t
   for (const auto& [op, work] : block.work) {
     const double time = op_seconds(device, block.kind, op, work, ordinal);
     switch (work.phase) {
-      case Phase::kForward: seconds.forward += time; break;
+      case Phase::kForward:
+        seconds.forward += time;
+        if (is_expert_product(op)) seconds.experts_forward += time;
+        break;
       case Phase::kInputGradients:
-      case Phase::kRecompute: seconds.backward_inputs += time; break;
+      case Phase::kRecompute:
+        seconds.backward_inputs += time;
+        if (is_expert_product(op)) seconds.experts_backward += time;
+        break;
       case Phase::kParameterGradients: seconds.backward_weights += time; break;
     }
   }

@@ -32,6 +32,7 @@ struct Device {
 // Of one micro-batch, the `ordinal`-th of a step.
 struct BlockSeconds {
   double forward = 0, backward_inputs = 0, backward_weights = 0;
+  double experts_forward = 0, experts_backward = 0;  // of them, the experts' own products
   double total() const { return forward + backward_inputs + backward_weights; }
 };
 BlockSeconds seconds_of(const Device& device, const BlockProfile& block, int64_t ordinal);
@@ -44,7 +45,7 @@ Device device_named(const std::string& name, Dtype dtype);
 // A CPU of which nothing is known but its cores, so that every machine decides alike.
 Device nominal_cpu(int threads, int node_ranks, double memory_bytes);
 double machine_memory_bytes();
-// This machine: the config's blocks, made smaller until a round takes a fraction of a second, are run and timed.
+// This machine, while as many ranks as share it do the same: the config's blocks, made smaller until a round takes a
 Device measured_cpu(const model::NetworkSettings& network, const ProfileShape& shape, const kernels::Exec& exec,
                     int node_ranks, double memory_bytes);
 

@@ -3,8 +3,11 @@
 #include <algorithm>
 #include <cmath>
 
+#include "core/error.h"
 #include "launch/plan/stage_plan.h"
 #include "launch/plan/traffic.h"
+#include "launch/trainer/expert_balance.h"
+#include "launch/trainer/reproducible.h"
 #include "launch/trainer/stages.h"
 #include "model/flops.h"
 
@@ -33,6 +36,15 @@ std::vector<int64_t> stages_for(const Settings& settings, const parallel::Schedu
   return decide_stages(parallel, counted_costs(settings.network(), settings.data.seq_length));
 }
 
+// Experts that move by load are taken to have found their places, with loads alike.
+parallel::Placement planned_placement(const Settings& settings, int ranks) {
+  const PlacementSettings& placement = settings.parallel.placement;
+  const int64_t experts = settings.moe.num_experts;
+  if (placement.kind != PlacementKind::kBalanced || experts == 0) return first_placement(placement, experts, ranks);
+  const parallel::ExpertLoads alike(static_cast<size_t>(experts), 1.0);
+  return parallel::balanced_placement(alike, ranks, static_cast<int>(placement.replicas));
+}
+
 // One step's figures, built up part by part.
 class Builder {
  public:
@@ -45,6 +57,9 @@ class Builder {
         dtype_(settings.precision.dtype()) {
     result_.candidate = candidate;
     result_.micro_batches = settings.batch.global_batch_size / candidate.micro_batch_size / layout_.data;
+    ParallelSettings parallel = settings.parallel;
+    decide_reproducible(parallel, layout_, network_.moe.num_experts, result_.micro_batches);
+    result_.reproducible = parallel.reproducible.value_or(false);
     const parallel::ScheduleShape shape = shape_of(settings.parallel, layout_, result_.micro_batches);
     result_.layers_per_stage = stages_for(settings, shape);
     plan_ = std::make_unique<StagePlan>(profile, network_, shape, result_.layers_per_stage);
@@ -58,7 +73,7 @@ class Builder {
       const auto r = static_cast<size_t>(rank);
       result_.parameters = std::max(result_.parameters, static_cast<int64_t>(elements_[r].all()));
       result_.memory.push_back(memory_of(rank, activations[r], receives[r]));
-      result_.traffic.push_back(rank_traffic(settings_, layout_, *plan_, rank));
+      result_.traffic.push_back(rank_traffic(settings_, layout_, *plan_, rank, result_.reproducible));
     }
     add_pipeline(result_.time);
     for (int rank = 0; rank < layout_.pipeline; ++rank) add_rank(rank, result_.time);
@@ -67,6 +82,7 @@ class Builder {
   }
 
   parallel::Costs costs() const;
+  std::vector<parallel::StageCosts> costs_of(int64_t ordinal) const;
   const StagePlan& plan() const { return *plan_; }
 
  private:
@@ -79,11 +95,13 @@ class Builder {
   }
 
   double exchange_buffers(const Elements::Part& part, int holders) const;
+  double gradient_trees(const Elements& elements) const;
   MemoryEstimate memory_of(int rank, double activations, int receives) const;
   double seconds_along(Axis axis, const parallel::Traffic& traffic) const {
     return traffic_seconds(device_, layout_, axis, traffic);
   }
   double exchange_seconds(const BlockProfile& block) const { return seconds_along(Axis::kExpert, block.traffic); }
+  double exposed_exchange(double exchange, double experts) const;
   void add_pipeline(TimeEstimate& time) const;
   void add_rank(int rank, TimeEstimate& time) const;  // the most of what this rank and those before it need
   void add_total();
@@ -100,14 +118,26 @@ class Builder {
 };
 
 // Of the buckets whose gradients are on their way to owners: what is sent, what comes, and with ZeRO-2 the gradients.
-double Builder::exchange_buffers(const Elements::Part& part, int holders) const {
+double Builder::exchange_buffers(const Elements::Part& part, int data_ranks) const {
   constexpr double kInFlight = 2;
-  if (holders == 1 || part.count == 0) return 0;
+  const double holders = data_ranks * part.copies;
+  if (holders <= 1 || part.count == 0) return 0;
   const double bucket =
       std::min(bytes(part.count), std::max(settings_.parallel.bucket_mib * 1048576, bytes(part.largest)));
   const double buckets = std::min(kInFlight, std::ceil(bytes(part.count) / bucket));
   const double exchanged = 2 * rounded(bucket * (holders - 1) / holders);
   return buckets * (exchanged + (settings_.parallel.zero == 2 ? rounded(bucket) : 0));
+}
+
+// What parallel.reproducible adds to the gradients; both uses of a shared embedding have theirs.
+double Builder::gradient_trees(const Elements& elements) const {
+  if (!result_.reproducible) return 0;
+  const ExtraGradients extra = extra_gradients(layout_, result_.micro_batches);
+  const bool both_uses = network_.model.tie_embeddings && layout_.pipeline == 1;
+  const double table = both_uses ? static_cast<double>(profile_.find(BlockKind::kEmbedding)->parameters) : 0;
+  const auto levels = static_cast<double>(extra.dense), lanes = static_cast<double>(extra.experts);
+  return bytes(levels * (elements.dense.count + elements.embedding.count) + (levels + 1) * table +
+               lanes * elements.experts.count);
 }
 
 MemoryEstimate Builder::memory_of(int rank, double activations, int receives) const {
@@ -118,7 +148,7 @@ MemoryEstimate Builder::memory_of(int rank, double activations, int receives) co
   MemoryEstimate memory;
   memory.weights = rounded(bytes(elements.all()));
   memory.moments = moments * rounded(bytes(zero >= 1 ? own : elements.all()));
-  memory.gradients = rounded(bytes(zero >= 2 ? own : elements.all()));
+  memory.gradients = rounded(bytes(zero >= 2 ? own : elements.all())) + gradient_trees(elements);
   if (zero >= 1) {
     // They are under way while the backward is in layers of one kind; the embedding's come last.
     memory.communication += std::max({exchange_buffers(elements.dense, layout_.data),
@@ -137,47 +167,61 @@ MemoryEstimate Builder::memory_of(int rank, double activations, int receives) co
   return memory;
 }
 
-// Expert exchanges are half of them in the forward, half in the backward of inputs.
+// The first two micro-batches of a step pack weights.
 parallel::Costs Builder::costs() const {
-  const int64_t ordinal = result_.micro_batches == 1 ? 0 : 2;
+  if (result_.micro_batches == 1) return {costs_of(0)};
+  return {costs_of(2), {costs_of(0), costs_of(1)}};
+}
+
+// Of the `ordinal`-th micro-batch. Expert exchanges are half of them in the forward, half in the backward of inputs.
+std::vector<parallel::StageCosts> Builder::costs_of(int64_t ordinal) const {
   parallel::Traffic message;
   message[{parallel::name_of(Axis::kPipeline), ""}] = {1, static_cast<double>(profile_.stream_bytes)};
   const double sending = layout_.pipeline > 1 ? seconds_along(Axis::kPipeline, message) : 0;
-  parallel::Costs costs;
+  std::vector<parallel::StageCosts> costs;
   for (int stage = 0; stage < plan_->stages(); ++stage) {
     parallel::StageCosts of_stage;
     for (const BlockProfile* block : plan_->blocks(stage)) {
       const BlockSeconds seconds = seconds_of(device_, *block, ordinal);
       const double exchange = exchange_seconds(*block) / 2;
-      of_stage.forward += seconds.forward + exchange;
-      of_stage.backward_inputs += seconds.backward_inputs + exchange;
+      of_stage.forward += seconds.forward + exposed_exchange(exchange, seconds.experts_forward);
+      of_stage.backward_inputs += seconds.backward_inputs + exposed_exchange(exchange, seconds.experts_backward);
       of_stage.backward_weights += seconds.backward_weights;
     }
     of_stage.backward = of_stage.backward_inputs + of_stage.backward_weights;
     of_stage.send_activation = of_stage.send_gradient = sending;
-    costs.stages.push_back(of_stage);
+    costs.push_back(of_stage);
   }
   return costs;
+}
+
+// With chunks all of an exchange but the first part runs beside the experts, where a device can do both.
+double Builder::exposed_exchange(double exchange, double experts) const {
+  const auto chunks = static_cast<double>(settings_.parallel.overlap_chunks);
+  if (!device_.overlaps || chunks == 1) return exchange;
+  return exchange / chunks + (1 - 1 / chunks) * std::max(0.0, exchange - experts);
 }
 
 // More micro-batches than fill the pipeline each take the busiest rank's time for one.
 void Builder::add_pipeline(TimeEstimate& time) const {
   const parallel::Schedule& schedule = plan_->schedule();
-  const parallel::Timeline timeline = parallel::simulate(schedule, costs());
-  const int simulated = schedule.shape.micro_batches;
+  const parallel::Costs costs = this->costs();
+  const parallel::Timeline timeline = parallel::simulate(schedule, costs);
+  const auto m = static_cast<double>(result_.micro_batches), more = m - schedule.shape.micro_batches;
   double busiest = 0, busy = 0;
-  for (const double seconds : timeline.busy) {
-    busiest = std::max(busiest, seconds / simulated);
-    busy += seconds / simulated;
-  }
-  const auto m = static_cast<double>(result_.micro_batches);
-  time.pipeline = timeline.makespan + (m - simulated) * busiest;
-  time.bubble = 1 - busy / static_cast<double>(timeline.busy.size()) * m / time.pipeline;
   for (int rank = 0; rank < layout_.pipeline; ++rank) {
-    double dispatch = 0;
+    double seconds = 0, dispatch = 0;
+    for (int chunk = 0; chunk < schedule.shape.chunks; ++chunk) {
+      const parallel::StageCosts& stage = costs.stages[static_cast<size_t>(schedule.shape.stage_at(rank, chunk))];
+      seconds += stage.forward + stage.backward;
+    }
     for (const BlockProfile* block : plan_->blocks_of_rank(rank)) dispatch += m * exchange_seconds(*block);
+    busiest = std::max(busiest, seconds);
+    busy += (timeline.busy[static_cast<size_t>(rank)] + more * seconds) / layout_.pipeline;
     time.dispatch = std::max(time.dispatch, dispatch);
   }
+  time.pipeline = timeline.makespan + more * busiest;
+  time.bubble = 1 - busy / time.pipeline;
 }
 
 void Builder::add_rank(int rank, TimeEstimate& time) const {
@@ -201,7 +245,7 @@ void Builder::add_rank(int rank, TimeEstimate& time) const {
 void Builder::add_total() {
   TimeEstimate& time = result_.time;
   time.gradients += seconds_along(Axis::kWorld, result_.traffic.front());
-  time.step = time.pipeline + time.packing + time.gradients + time.update;
+  time.step = time.pipeline + time.gradients + time.update;
   double flops_of_token = model::head_flops(network_);
   for (int64_t layer = 0; layer < network_.model.num_layers; ++layer) {
     flops_of_token += model::layer_flops(network_, layer, settings_.data.seq_length);
@@ -223,6 +267,18 @@ size_t Estimate::fullest() const {
 Estimator::Estimator(Settings settings, const Device& device, const kernels::Exec& exec)
     : settings_(std::move(settings)), device_(device), exec_(exec) {}
 
+std::string Estimator::impossibility(const Candidate& candidate) const {
+  const int64_t micro_batches = settings_.batch.global_batch_size / candidate.micro_batch_size / candidate.layout.data;
+  try {
+    planned_placement(settings_, candidate.layout.expert);
+    ParallelSettings parallel = settings_.parallel;
+    decide_reproducible(parallel, candidate.layout, settings_.moe.num_experts, micro_batches);
+  } catch (const ConfigError& failure) {
+    return failure.what();
+  }
+  return "";
+}
+
 const ModelProfile& Estimator::profile(const Candidate& candidate) {
   const std::pair<int64_t, int> key{candidate.micro_batch_size, candidate.layout.expert};
   const auto found = profiles_.find(key);
@@ -231,8 +287,9 @@ const ModelProfile& Estimator::profile(const Candidate& candidate) {
   shape.sequences = candidate.micro_batch_size;
   shape.seq_length = settings_.data.seq_length;
   shape.reset_at_documents = settings_.data.reset_at_documents;
-  shape.expert_parallel = candidate.layout.expert;
+  shape.placement = planned_placement(settings_, candidate.layout.expert);
   shape.dispatch = settings_.parallel.dispatch();
+  shape.dispatch.reproducible = false;  // whose buffers are counted apart
   shape.dtype = settings_.precision.dtype();
   return profiles_.emplace(key, profile_model(settings_.network(), shape, exec_)).first->second;
 }

@@ -21,7 +21,8 @@ struct Candidate {
 
 // Bytes on one rank, as its allocator counts them.
 struct MemoryEstimate {
-  double weights = 0, gradients = 0, moments = 0;
+  double weights = 0, moments = 0;
+  double gradients = 0;      // with what parallel.reproducible adds
   double packed = 0;         // forms of the weights for matrix products
   double activations = 0;    // of all micro-batches in flight, and what the fullest moment needs besides
   double communication = 0;  // buffers of messages and reductions
@@ -32,7 +33,7 @@ struct MemoryEstimate {
 struct TimeEstimate {
   double step = 0;
   double pipeline = 0;   // of it: forwards and backwards of all micro-batches, waiting included
-  double packing = 0;    // once a step
+  double packing = 0;    // within `pipeline`: of the weights, once a step
   double gradients = 0;  // reducing them, as far as nothing runs beside it
   double update = 0;
   double dispatch = 0;  // within `pipeline`: expert exchanges of the busiest rank
@@ -43,6 +44,7 @@ struct Estimate {
   Candidate candidate;
   int64_t micro_batches = 1;  // of a rank and step
   std::vector<int64_t> layers_per_stage;
+  bool reproducible = false;
   int64_t parameters = 0;                  // of the pipeline rank that has most, padding included
   std::vector<MemoryEstimate> memory;      // by pipeline rank
   std::vector<parallel::Traffic> traffic;  // bytes that a rank sends in a step, by pipeline rank
@@ -58,9 +60,12 @@ struct Estimate {
 class Estimator {
  public:
   // `settings` have their vocabulary size; their layout and micro-batch size are not looked at, but what else
-  // `parallel` says is. `exec` is only passed on. Device and exec must outlive this.
+  // `parallel` says is. `exec` is only passed on. Device and exec must outlive this. Experts that will be balanced are
+  // taken to be so, with their replicas.
   Estimator(Settings settings, const Device& device, const kernels::Exec& exec);
 
+  // Why a candidate cannot be with these settings; empty: it can. Its batch must divide.
+  std::string impossibility(const Candidate& candidate) const;
   // Throws ConfigError for stages that cannot be.
   Estimate estimate(const Candidate& candidate);
   // The pipeline schedule of a candidate, in the times that the estimate expects.

@@ -1,4 +1,7 @@
 #include <algorithm>
+#include <array>
+#include <functional>
+#include <thread>
 #include <vector>
 
 #include "kernels/elementwise.h"
@@ -59,6 +62,48 @@ void shrink(model::NetworkSettings& network, ProfileShape& shape, const kernels:
   }
 }
 
+// Ranks share memory, caches and power with the others of their machine, which do the same as they: so a measurement is
+// made while as many others repeat it.
+class Neighbours {
+ public:
+  Neighbours(int count, const kernels::Exec& exec, const std::function<void(const kernels::Exec&)>& work) {
+    for (int i = 0; i < count; ++i) {
+      threads_.emplace_back([threads = exec.threads.size(), isa = exec.isa, work](const std::stop_token& stop) {
+        ThreadPool pool(threads);
+        while (!stop.stop_requested()) work({pool, isa});
+      });
+    }
+  }
+
+ private:
+  std::vector<std::jthread> threads_;
+};
+
+// Values, gradients and moments.
+class FlatTensors {
+ public:
+  explicit FlatTensors(Dtype dtype) {
+    for (Tensor& tensor : flat_) tensor = Tensor::zeros(*allocator_, dtype, Shape{kElements});
+  }
+  // Seconds of a copy, and of an update with its norm.
+  std::vector<double> time(const kernels::Exec& exec) {
+    kernels::AdamWSegment segment;
+    segment.place.count = kElements;
+    segment.lr = 1e-3;
+    const kernels::FlatRange range{0, kElements};
+    double square = 0;
+    return alternate(kSeconds, {[&] { kernels::copy(exec, flat_[0], flat_[1]); },
+                                [&] {
+                                  kernels::squared_norms(exec, {&range, 1}, flat_[1], {&square, 1});
+                                  kernels::adamw(exec, {&segment, 1}, flat_[0], flat_[1], flat_[2], flat_[3]);
+                                }});
+  }
+
+ private:
+  std::shared_ptr<Allocator> allocator_ = make_host_allocator();
+  std::array<Tensor, 4> flat_;
+};
+
 }  // namespace
 
 Device measured_cpu(const model::NetworkSettings& network, const ProfileShape& shape, const kernels::Exec& exec,
@@ -66,25 +111,19 @@ Device measured_cpu(const model::NetworkSettings& network, const ProfileShape& s
   Device device = nominal_cpu(exec.threads.size(), node_ranks, memory_bytes);
   model::NetworkSettings smaller = network;
   ProfileShape shorter = shape;
-  shorter.expert_parallel = 1;
+  shorter.placement.reset();
   shrink(smaller, shorter, exec);
-  device.measured = time_model(smaller, shorter, exec, kRounds);
-  device.peak_flops = kernels::measure_peak_flops(exec);
-
-  const std::shared_ptr<Allocator> allocator = make_host_allocator();
-  std::vector<Tensor> flat(4);
-  for (Tensor& tensor : flat) tensor = Tensor::zeros(*allocator, shape.dtype, Shape{kElements});
-  kernels::AdamWSegment segment;
-  segment.place.count = kElements;
-  segment.lr = 1e-3;
-  const kernels::FlatRange range{0, kElements};
-  double square = 0;
-  const std::vector<double> seconds =
-      alternate(kSeconds, {[&] { kernels::copy(exec, flat[0], flat[1]); },
-                           [&] {
-                             kernels::squared_norms(exec, {&range, 1}, flat[1], {&square, 1});
-                             kernels::adamw(exec, {&segment, 1}, flat[0], flat[1], flat[2], flat[3]);
-                           }});
+  {
+    const Neighbours busy(node_ranks - 1, exec,
+                          [&](const kernels::Exec& mine) { time_model(smaller, shorter, mine, 1); });
+    device.measured = time_model(smaller, shorter, exec, kRounds);
+    device.peak_flops = kernels::measure_peak_flops(exec);
+  }
+  const std::vector<double> seconds = [&] {
+    const Neighbours busy(node_ranks - 1, exec,
+                          [&](const kernels::Exec& mine) { FlatTensors(shape.dtype).time(mine); });
+    return FlatTensors(shape.dtype).time(exec);
+  }();
   const double bytes = static_cast<double>(kElements) * static_cast<double>(size_of(shape.dtype));
   // What a rank sends is copied into shared memory by it and out of it by another, which does the same meanwhile.
   device.near.bytes_per_second = bytes / seconds[0] / 2;

@@ -26,6 +26,7 @@ void count_parameters(const BlockRunner& runner, int64_t experts, ModelProfile& 
       block.pieces += pieces;
       block.largest = std::max(block.largest, elements);
     } else {
+      block.expert_copies = runner.expert_copies();
       block.expert_parameters += elements;
       block.expert_pieces += pieces;
       block.pieces_of_all_experts += pieces / parameter.groups() * experts;

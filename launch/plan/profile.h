@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -30,6 +31,8 @@ struct BlockProfile {
   int64_t expert_parameters = 0;  // of the experts on this rank
   // Pieces of segments (parallel/data/ownership.h), apart and in all of the model's experts.
   int64_t pieces = 0, expert_pieces = 0, pieces_of_all_experts = 0;
+  // Ranks of a group that hold an expert: harmonic mean over those here.
+  double expert_copies = 1;
   // Elements of the largest parameter: gradients are reduced in buckets of one or more.
   int64_t largest = 0, largest_of_experts = 0;
   // Bytes of the weights' packed forms after the first micro-batch of a step, and after the second.
@@ -55,7 +58,7 @@ struct ProfileShape {
   int64_t sequences = 1;  // of the micro-batch
   int64_t seq_length = 1;
   bool reset_at_documents = false;
-  int expert_parallel = 1;
+  std::optional<parallel::Placement> placement{};  // of experts; none: all on one rank
   parallel::DispatchOptions dispatch{};
   Dtype dtype = Dtype::kF32;
 };

@@ -100,9 +100,9 @@ std::string estimate_text(const Estimate& e, Estimator& estimator) {
                   e.candidate.layout.to_string(), e.candidate.micro_batch_size, e.micro_batches,
                   1e-6 * static_cast<double>(e.parameters));
   text +=
-      fmt::format("step {}: pipeline {} (expert exchange {}, bubble {:.1f}%), gradients {}, update {}, packing {}\n",
-                  in_seconds(t.step), in_seconds(t.pipeline), in_seconds(t.dispatch), 100 * t.bubble,
-                  in_seconds(t.gradients), in_seconds(t.update), in_seconds(t.packing));
+      fmt::format("step {}: pipeline {} (expert exchange {}, packing {}, bubble {:.1f}%), gradients {}, update {}\n",
+                  in_seconds(t.step), in_seconds(t.pipeline), in_seconds(t.dispatch), in_seconds(t.packing),
+                  100 * t.bubble, in_seconds(t.gradients), in_seconds(t.update));
   text += fmt::format("{:.0f} tokens/s, {:.4g} TFLOP a rank and step, {:.1f}% of {}'s peak\n\n", e.tokens / t.step,
                       1e-12 * e.flops, 100 * e.share_of_peak, estimator.device().name);
   text += memory_text(e) + "\n" + traffic_text(e);

@@ -74,7 +74,12 @@ class Search {
   }
 
   void add(const parallel::Layout& layout, int64_t micro_batch) {
-    Estimate estimate = estimator_.estimate({layout, micro_batch});
+    const Candidate candidate{layout, micro_batch};
+    if (const std::string reason = estimator_.impossibility(candidate); !reason.empty()) {
+      ++ranking_.impossible[reason];
+      return;
+    }
+    Estimate estimate = estimator_.estimate(candidate);
     const bool fits = estimate.peak_bytes() <= estimator_.device().memory_bytes;
     (fits ? ranking_.fitting : ranking_.too_large).push_back(std::move(estimate));
   }

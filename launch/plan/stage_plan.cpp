@@ -43,7 +43,7 @@ std::vector<const BlockProfile*> StagePlan::blocks_of_rank(int rank) const {
 }
 
 double Elements::Part::owned(int holders) const {
-  return pieces == 0 ? 0 : std::min(count, count * std::ceil(pieces / holders) / pieces);
+  return pieces == 0 ? 0 : std::min(count, count * std::ceil(pieces / (holders * copies)) / pieces);
 }
 
 // Tied, the embedding belongs to the first stage and to the last one, too.
@@ -56,6 +56,7 @@ Elements StagePlan::elements(int rank) const {
   };
   for (const BlockProfile* block : blocks_of_rank(rank)) {
     add(elements.experts, block->expert_parameters, block->expert_pieces, block->largest_of_experts);
+    elements.experts.copies = std::max(elements.experts.copies, block->expert_copies);
     if (block->kind != BlockKind::kEmbedding) add(elements.dense, block->parameters, block->pieces, block->largest);
   }
   const bool shared = tied_ && shape_.ranks > 1;

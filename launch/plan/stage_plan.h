@@ -15,6 +15,7 @@ struct Elements {
   struct Part {
     double count = 0, pieces = 0;
     double largest = 0;  // elements of the largest parameter
+    double copies = 1;   // within an expert group: harmonic mean
     // What the rank that owns most of it owns, of so many that hold it.
     double owned(int holders) const;
   };

@@ -58,26 +58,38 @@ class Counter {
 
 }  // namespace
 
-parallel::Traffic rank_traffic(const Settings& settings, const Layout& layout, const StagePlan& plan, int rank) {
+parallel::Traffic rank_traffic(const Settings& settings, const Layout& layout, const StagePlan& plan, int rank,
+                               bool reproducible) {
   Counter counter(layout);
   const parallel::ScheduleShape& shape = plan.shape();
   for (const BlockProfile* block : plan.blocks_of_rank(rank)) counter.add(block->traffic, shape.micro_batches);
   const Elements elements = plan.elements(rank);
   // Contributions go to the owners, and the sums back to the holders, or with ZeRO the updated values.
-  const auto reduce = [&](Axis axis, const Elements::Part& part, const char* name, bool across_stages = false) {
+  const auto reduce = [&](Axis axis, const Elements::Part& part, int holders, const char* name,
+                          bool across_stages = false) {
     const double bytes = part.count * static_cast<double>(size_of(settings.precision.dtype()));
     const double bucket = std::max(settings.parallel.bucket_mib * kMib, part.largest / part.count * bytes);
     const auto buckets = part.count > 0 ? static_cast<int64_t>(std::ceil(bytes / bucket)) : 0;
-    if (settings.parallel.zero == 0) return counter.all_reduce(axis, name, buckets, bytes);
-    const int ranks = shape_along(layout, axis).ranks;
+    const double ranks = holders * part.copies, one_way = bytes * (ranks - 1) / ranks;
+    if (settings.parallel.zero == 0 && part.copies > 1) {
+      counter.add(axis, "gradient sums", buckets, one_way);
+      return counter.add(axis, name, buckets, one_way);
+    }
+    if (settings.parallel.zero == 0) return counter.add(axis, name, buckets, 2 * one_way);
     const int64_t times = settings.parallel.zero == 2 && !across_stages ? shape.micro_batches : 1;
-    const double one_way = bytes * (ranks - 1) / ranks;
     counter.add(axis, name, times * buckets, static_cast<double>(times) * one_way);
     counter.add(axis, "parameter values", buckets, one_way);
   };
-  reduce(Axis::kData, elements.dense, "gradients");
-  reduce(Axis::kExpertData, elements.experts, "expert gradients");
-  reduce(Axis::kEmbedding, elements.embedding, "gradients", /*across_stages=*/true);
+  reduce(Axis::kData, elements.dense, layout.data, "gradients");
+  const bool replicas = elements.experts.copies > 1;
+  reduce(replicas ? Axis::kData : Axis::kExpertData, elements.experts, layout.expert_data(), "expert gradients");
+  reduce(Axis::kEmbedding, elements.embedding, 2 * layout.data, "gradients", /*across_stages=*/true);
+  if (reproducible && settings.model.tie_embeddings && layout.pipeline == 1) {
+    const BlockProfile& table = *plan.profile().find(BlockKind::kEmbedding);
+    const double bytes =
+        static_cast<double>(table.parameters) * static_cast<double>(size_of(settings.precision.dtype()));
+    counter.all_reduce(Axis::kData, "gradients of a tied embedding", 1, bytes);
+  }
   const double stream = static_cast<double>(plan.profile().stream_bytes) * shape.micro_batches;
   for (int chunk = 0; shape.ranks > 1 && chunk < shape.chunks; ++chunk) {
     const int stage = shape.stage_at(rank, chunk);

@@ -28,12 +28,6 @@ Placement placement_of_table(const std::vector<std::vector<int64_t>>& table, int
   }
 }
 
-Placement first_placement(const PlacementSettings& settings, int64_t experts, int ranks) {
-  if (experts == 0) return Placement({}, ranks);
-  if (settings.kind == PlacementKind::kTable) return placement_of_table(settings.holders, experts, ranks);
-  return Placement::even(experts, ranks);
-}
-
 nlohmann::json holders_of(const Placement& placement) {
   nlohmann::json all = nlohmann::json::array();
   for (int64_t expert = 0; expert < placement.experts(); ++expert) all.push_back(placement.holders(expert));
@@ -41,6 +35,12 @@ nlohmann::json holders_of(const Placement& placement) {
 }
 
 }  // namespace
+
+Placement first_placement(const PlacementSettings& settings, int64_t experts, int ranks) {
+  if (experts == 0) return Placement({}, ranks);
+  if (settings.kind == PlacementKind::kTable) return placement_of_table(settings.holders, experts, ranks);
+  return Placement::even(experts, ranks);
+}
 
 ExpertBalance::ExpertBalance(const PlacementSettings& settings, const model::NetworkSettings& network, int ranks)
     : settings_(settings),

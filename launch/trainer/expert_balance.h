@@ -11,9 +11,13 @@
 
 namespace cadre::launch {
 
+// Where experts are at first. `ranks`: of an expert group. Throws ConfigError naming the key when the table does not
+// fit experts or ranks.
+parallel::Placement first_placement(const PlacementSettings& settings, int64_t experts, int ranks);
+
 class ExpertBalance {
  public:
-  // `ranks`: of an expert group. Throws ConfigError naming the key when the table does not fit experts or ranks.
+  // As first_placement().
   ExpertBalance(const PlacementSettings& settings, const model::NetworkSettings& network, int ranks);
 
   // One for all layers, or one for each; never empty with experts.

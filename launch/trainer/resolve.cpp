@@ -115,7 +115,7 @@ void resolve_layout(ResolvedRun& run, const LayerCosts& costs, int rank, int ran
   run.plan = {run.settings.batch.global_batch_size, *run.settings.batch.micro_batch_size.value,
               parallel::coordinates_of(run.layout, rank).data, run.layout.data};
   run.plan.check();
-  check_reproducible(parallel, run.layout, run.settings.moe.num_experts, run.plan.micro_batches());
+  decide_reproducible(parallel, run.layout, run.settings.moe.num_experts, run.plan.micro_batches());
 }
 
 std::vector<std::string> lines_of(const std::string& text) {

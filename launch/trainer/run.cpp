@@ -184,7 +184,7 @@ TrainerOptions Run::trainer_options() const {
   options.schedule.kind = s.parallel.schedule;
   options.schedule.chunks = static_cast<int>(s.parallel.stages_per_rank);
   options.gradients.bucket_bytes = static_cast<int64_t>(s.parallel.bucket_mib * 1024 * 1024);
-  options.gradients.reproducible = s.parallel.reproducible;
+  options.gradients.reproducible = s.parallel.reproducible.value_or(false);
   return options;
 }
 

@@ -4,6 +4,7 @@
 
 #include "core/error.h"
 #include "launch/plan/device.h"
+#include "launch/trainer/expert_balance.h"
 #include "model/flops.h"
 
 namespace cadre::launch {
@@ -24,7 +25,8 @@ LayerCosts measured_costs(const Settings& settings, const kernels::Exec& exec) {
   shape.sequences = *settings.batch.micro_batch_size.value;
   shape.seq_length = settings.data.seq_length;
   shape.reset_at_documents = settings.data.reset_at_documents;
-  shape.expert_parallel = static_cast<int>(*settings.parallel.expert_parallel.value);
+  const auto group = static_cast<int>(*settings.parallel.expert_parallel.value);
+  shape.placement = first_placement(settings.parallel.placement, settings.moe.num_experts, group);
   shape.dispatch = settings.parallel.dispatch();
   shape.dtype = settings.precision.dtype();
   const model::NetworkSettings network = settings.network();

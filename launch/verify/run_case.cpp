@@ -3,8 +3,9 @@
 #include <algorithm>
 #include <map>
 
+#include "launch/trainer/local_rank.h"
+#include "launch/trainer/reproducible.h"
 #include "launch/trainer/stages.h"
-#include "launch/trainer/trainer.h"
 #include "parallel/comm/thread.h"
 
 namespace cadre::launch {
@@ -51,13 +52,42 @@ parallel::Mesh::Wrap wrap_for(Fault fault, const model::NetworkSettings& network
   return {};
 }
 
+// Decided for each layout, as in training.
+bool is_reproducible(const VerifyCase& verify_case, const RunCase& run) {
+  const parallel::Layout& layout = run.variant.layout;
+  ParallelSettings parallel;
+  parallel.reproducible = verify_case.reproducible;
+  parallel.zero = run.zero;
+  if (verify_case.dispatch.max_rows > 0) parallel.max_dispatch_tokens = verify_case.dispatch.max_rows;
+  for (const parallel::Placement& placement : run.placements) {
+    if (placement.has_replicas()) return false;
+  }
+  if (parallel.reproducible.is_auto()) {
+    decide_reproducible(parallel, layout, verify_case.network.moe.num_experts, verify_case.micro_batches / layout.data);
+  }
+  return *parallel.reproducible.value;
+}
+
 ShardOptions shard_options(const VerifyCase& verify_case, const RunCase& run) {
   const Variant& variant = run.variant;
   ParallelSettings parallel;
   parallel.pipeline_parallel = variant.layout.pipeline;
   parallel.stages_per_rank = variant.stages_per_rank;
-  return {decide_stages(parallel, counted_costs(verify_case.network, verify_case.seq_length)), verify_case.dispatch,
-          run.zero, run.placements};
+  parallel::DispatchOptions dispatch = verify_case.dispatch;
+  dispatch.reproducible = is_reproducible(verify_case, run);
+  return {decide_stages(parallel, counted_costs(verify_case.network, verify_case.seq_length)), dispatch, run.zero,
+          run.placements};
+}
+
+// What a rank trains, which may be wrong on purpose.
+model::NetworkSettings network_for(const VerifyCase& verify_case, const RunCase& run, int rank) {
+  model::NetworkSettings network = verify_case.network;
+  const parallel::Layout& layout = run.variant.layout;
+  const bool last_stage = parallel::coordinates_of(layout, rank).stage + 1 == layout.pipeline;
+  const bool drops = (run.fault == Fault::kDroppedRouterLoss && layout.ranks() > 1 && rank + 1 == layout.ranks()) ||
+                     (run.fault == Fault::kDroppedStageLoss && layout.pipeline > 1 && last_stage);
+  if (drops) network.moe.balance.aux_loss_coef = 0;
+  return network;
 }
 
 // One rank.
@@ -66,19 +96,14 @@ class Rank {
   Rank(const VerifyCase& verify_case, const RunCase& run, parallel::Communicator& world)
       : case_(verify_case),
         run_(run),
-        network_(network_of(verify_case, run, world)),
-        context_{{threads_, kernels::best_isa()}, *allocator_, run.dtype},
         world_(parallel::make_metered_communicator(world, traffic_)),
-        mesh_(*world_, run.variant.layout, wrap_for(run.fault, verify_case.network)),
-        shard_(mesh_, network_, shard_options(verify_case, run)),
-        state_(context_, network_, shard_, {}, verify_case.seed),
-        trainer_(context_, state_, mesh_, options()) {}
+        rank_(*world_, options(world.rank())) {}
 
   CaseResult step() {
     int64_t next = 0;
-    const StepMetrics metrics = trainer_.step([&] { return verify_batch(case_, first() + next++); }, {}).metrics;
+    const StepMetrics metrics = rank_.trainer().step([&] { return verify_batch(case_, first() + next++); }, {}).metrics;
     CaseResult result{metrics.loss, metrics.balance_loss, metrics.z_loss, {}, {}};
-    result.memory = allocator_->stats();
+    result.memory = rank_.context().allocator.stats();
     result.traffic = traffic_;
     share_gradients(result);
     share_routing(result);
@@ -86,27 +111,28 @@ class Rank {
   }
 
  private:
-  static model::NetworkSettings network_of(const VerifyCase& verify_case, const RunCase& run,
-                                           const parallel::Communicator& world) {
-    model::NetworkSettings network = verify_case.network;
-    const int stages = run.variant.layout.pipeline;
-    const bool last_stage = parallel::coordinates_of(run.variant.layout, world.rank()).stage + 1 == stages;
-    const bool drops =
-        (run.fault == Fault::kDroppedRouterLoss && world.size() > 1 && world.rank() + 1 == world.size()) ||
-        (run.fault == Fault::kDroppedStageLoss && stages > 1 && last_stage);
-    if (drops) network.moe.balance.aux_loss_coef = 0;
-    return network;
+  int64_t first() { return case_.micro_batches / run_.variant.layout.data * rank_.mesh().here().data; }
+
+  LocalRankOptions options(int rank) {
+    LocalRankOptions options;
+    options.layout = run_.variant.layout;
+    options.wrap = wrap_for(run_.fault, case_.network);
+    options.dtype = run_.dtype;
+    TrainingOptions& training = options.training;
+    training.network = network_for(case_, run_, rank);
+    training.shard = shard_options(case_, run_);
+    training.seed = case_.seed;
+    training.trainer = trainer_options();
+    return options;
   }
 
-  int64_t first() const { return case_.micro_batches / run_.variant.layout.data * mesh_.here().data; }
-
-  TrainerOptions options() {
+  TrainerOptions trainer_options() {
     TrainerOptions options;
     options.total_steps = 1;
     options.step.micro_batches = case_.micro_batches / run_.variant.layout.data;
     options.step.global_target_tokens = static_cast<double>(case_.global_tokens());
     options.gradients.bucket_bytes = kBucketBytes;
-    options.gradients.reproducible = case_.dispatch.reproducible;
+    options.gradients.reproducible = is_reproducible(case_, run_);
     options.step.reset_at_documents = case_.reset_at_documents;
     if (run_.replay != nullptr) {
       options.step.routing.replay = [this](int64_t micro_batch) { return trace_of(micro_batch); };
@@ -123,7 +149,7 @@ class Rank {
     trace_.clear();
     const int64_t k = case_.network.moe.top_k;
     for (const std::vector<int32_t>& ids : (*run_.replay)[static_cast<size_t>(first() + micro_batch)]) {
-      trace_.push_back(to_tensor(context_, ids).reshape(Shape{static_cast<int64_t>(ids.size()) / k, k}));
+      trace_.push_back(to_tensor(rank_.context(), ids).reshape(Shape{static_cast<int64_t>(ids.size()) / k, k}));
     }
     return &trace_;
   }
@@ -131,24 +157,24 @@ class Rank {
   void record(int64_t micro_batch, const std::vector<model::RoutingResult>& routing) {
     for (const model::RoutingResult& layer : routing) {
       const int32_t* ids = layer.ids.data<int32_t>();
-      recorded_[{micro_batch, network_.moe_index(layer.layer)}].assign(ids, ids + layer.ids.elements());
+      recorded_[{micro_batch, case_.network.moe_index(layer.layer)}].assign(ids, ids + layer.ids.elements());
     }
   }
 
   // What is not this rank's to tell is zero, so a sum over all ranks is the whole.
   void sum_over_ranks(const Tensor& values) {
-    mesh_.world().all_reduce(values, parallel::Reduction::kSum, {"verify"})->wait();
+    rank_.mesh().world().all_reduce(values, parallel::Reduction::kSum, {"verify"})->wait();
   }
 
   void share_gradients(CaseResult& result) {
     std::map<std::string, int64_t> offsets;
     int64_t elements = 0;
-    for (const GlobalSegment& segment : shard_.segments()) {
+    for (const GlobalSegment& segment : rank_.shard().segments()) {
       offsets[segment.name] = elements;
       elements += segment.elements;
     }
-    const Tensor all = Tensor::zeros(*allocator_, Dtype::kF64, Shape{elements});
-    const optim::Optimizer& optimizer = state_.optimizer();
+    const Tensor all = Tensor::zeros(rank_.context().allocator, Dtype::kF64, Shape{elements});
+    const optim::Optimizer& optimizer = rank_.state().optimizer();
     const Tensor& flat = optimizer.gradients();
     for (const optim::SegmentState& segment : optimizer.segments()) {
       double* const out = all.data<double>() + offsets.at(segment.name);
@@ -159,17 +185,17 @@ class Rank {
       }
     }
     sum_over_ranks(all);
-    for (const GlobalSegment& segment : shard_.segments()) {
+    for (const GlobalSegment& segment : rank_.shard().segments()) {
       const double* const begin = all.data<double>() + offsets.at(segment.name);
       result.gradients[segment.name].assign(begin, begin + segment.elements);
     }
   }
 
   void share_routing(CaseResult& result) {
-    const auto layers = static_cast<size_t>(state_.model().moe_layers());
+    const auto layers = static_cast<size_t>(rank_.state().model().moe_layers());
     const int64_t choices = case_.micro_batch_size * case_.seq_length * case_.network.moe.top_k;
     const int64_t all_layers = case_.micro_batches * static_cast<int64_t>(layers);
-    const Tensor ids = Tensor::zeros(*allocator_, Dtype::kI32, Shape{all_layers * choices});
+    const Tensor ids = Tensor::zeros(rank_.context().allocator, Dtype::kI32, Shape{all_layers * choices});
     const auto place = [&](int64_t micro_batch, int64_t layer) {
       return ids.data<int32_t>() + (micro_batch * static_cast<int64_t>(layers) + layer) * choices;
     };
@@ -188,16 +214,9 @@ class Rank {
 
   const VerifyCase& case_;
   const RunCase& run_;
-  model::NetworkSettings network_;
-  ThreadPool threads_{1};
-  std::shared_ptr<Allocator> allocator_ = make_host_allocator();
-  autograd::Context context_;
   parallel::Traffic traffic_;
   std::unique_ptr<parallel::Communicator> world_;
-  parallel::Mesh mesh_;
-  ModelShard shard_;
-  TrainState state_;
-  Trainer trainer_;
+  LocalRank rank_;
   model::RoutingTrace trace_;
   std::map<std::pair<int64_t, int64_t>, std::vector<int32_t>> recorded_;  // by micro-batch and MoE layer
 };

@@ -35,6 +35,7 @@ VerifyCase make_verify_case(const Settings& settings, int64_t micro_batches, boo
   result.micro_batches = micro_batches;
   result.reset_at_documents = settings.data.reset_at_documents;
   result.dispatch = settings.parallel.dispatch();
+  result.reproducible = settings.parallel.reproducible;
   result.zero = static_cast<int>(settings.parallel.zero);
   result.seed = settings.run.seed;
   if (shrink) {

@@ -14,8 +14,9 @@ struct VerifyCase {
   int64_t micro_batch_size = 2;
   int64_t micro_batches = 1;  // of the global batch
   bool reset_at_documents = false;
-  parallel::DispatchOptions dispatch;
-  int zero = 0;  // ZeRO stage of the layouts; the reference has none
+  parallel::DispatchOptions dispatch;       // but for `reproducible`
+  config::Auto<bool> reproducible = false;  // as in training
+  int zero = 0;                             // ZeRO stage of the layouts; the reference has none
   uint64_t seed = 1;
 
   int64_t global_tokens() const { return micro_batches * micro_batch_size * seq_length; }

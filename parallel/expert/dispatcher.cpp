@@ -131,6 +131,13 @@ class GroupDispatcher final : public Dispatcher {
   Variable run(Tape& tape, Variable rows, Variable offsets, int layer, const ExpertFunction& experts,
                const std::function<void()>& meanwhile) const override {
     Allocator& allocator = tape.context().allocator;
+    // A bound on rows is one on memory: no round holds its rows for a later part of the backward. Whether there are
+    // rounds or not, so that parameters of all micro-batches are ready in their order.
+    const autograd::WholeBackwardScope whole_backward(tape, options_.max_rows > 0);
+    const auto beside = [&] {
+      const autograd::WholeBackwardScope as_others(tape, false);
+      meanwhile();
+    };
     const std::vector<int64_t> counts = share_counts(allocator, offsets, layer);
     const bool whole_cells = options_.reproducible;
     const int64_t most = options_.max_rows, chunks = options_.chunks;
@@ -144,10 +151,10 @@ class GroupDispatcher final : public Dispatcher {
         WholeExchange{*transport_, communicator_.rank(), layer, sorted.shape(), rounds * chunks, options_.exposed});
     Passage passage(tape, experts, std::move(whole), std::move(sorted), lanes());
     if (rounds == 1) {
-      passage.run(parts, sent, meanwhile);
+      passage.run(parts, sent, beside);
       return sending.back(tape, passage.results());
     }
-    meanwhile();  // not to be computed again with a round
+    beside();  // not to be computed again with a round
     for (int64_t round = 0; round < rounds; ++round) {
       const size_t mark = tape.recomputable();
       const autograd::RecomputeScope scope(tape, true);

@@ -16,7 +16,9 @@ Costs Costs::uniform(int stages, double forward, double inputs, double weights, 
 }
 
 double Costs::of(const Action& action) const {
-  const auto stage = [&](int index) -> const StageCosts& { return stages[static_cast<size_t>(index)]; };
+  const auto micro_batch = static_cast<size_t>(action.micro_batch);
+  const std::vector<StageCosts>& costs = micro_batch < early.size() ? early[micro_batch] : stages;
+  const auto stage = [&](int index) -> const StageCosts& { return costs[static_cast<size_t>(index)]; };
   switch (action.kind) {
     case ActionKind::kForward: return stage(action.stage).forward;
     case ActionKind::kBackward: return stage(action.stage).backward;
@@ -38,7 +40,10 @@ double Timeline::bubble() const {
 }
 
 Timeline simulate(const Schedule& schedule, const Costs& costs, Transport transport) {
-  if (static_cast<int>(costs.stages.size()) != schedule.shape.stages()) {
+  const auto wrong = [&](const std::vector<StageCosts>& of) {
+    return static_cast<int>(of.size()) != schedule.shape.stages();
+  };
+  if (wrong(costs.stages) || std::any_of(costs.early.begin(), costs.early.end(), wrong)) {
     throw InternalError(fmt::format("pipeline simulation: costs of {} stages; wanted {}", costs.stages.size(),
                                     schedule.shape.stages()));
   }

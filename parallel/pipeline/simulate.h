@@ -19,6 +19,8 @@ struct StageCosts {
 
 struct Costs {
   std::vector<StageCosts> stages;
+  // [micro-batch][stage]: the first micro-batches, where they differ, as those that pack weights do.
+  std::vector<std::vector<StageCosts>> early{};
 
   // The same for all stages and messages; the whole backward takes the sum of its parts.
   static Costs uniform(int stages, double forward, double inputs, double weights, double message = 0);

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # With parallel.reproducible, FP32 losses, norms, weights and optimizer state have the same bits on every layout; without, they have not.
-# What cannot have them is refused.
+# What cannot have them is refused; auto, the default, is without where that can't be or takes much memory.
 # Timeout: 300
 set -euo pipefail
 source "$CADRE_SOURCE/tests/acceptance/fixture.sh"
@@ -38,9 +38,26 @@ while read -r name ranks settings; do
   [ -z "$differences" ] || { echo "$name: $differences"; exit 1; }
 done <<<"$layouts"
 
-train 1 plain-one "${small[@]}"
-train 2 plain-two "${small[@]}" --set parallel.expert_parallel=2
+train 1 plain-one "${small[@]}" --set parallel.reproducible=false
+train 2 plain-two "${small[@]}" --set parallel.reproducible=false --set parallel.expert_parallel=2
 [ -n "$(tensors plain-one plain-two)" ] || { echo "without reproducible the bits are the same, too: this test proves nothing"; exit 1; }
+
+# chosen WANTED RANKS [ARGUMENT ...]: what auto becomes.
+chosen() {
+  local wanted=$1 ranks=$2; shift 2
+  train "$ranks" auto "${small[@]}" "$@"
+  grep -qE "^ *reproducible: $wanted" auto/config.resolved.yaml || { echo "auto with $*: wanted $wanted"; exit 1; }
+}
+chosen true 2 --set batch.micro_batch_size=2
+[ -z "$(tensors auto one)" ] && { echo "other micro-batches have the same bits: this test proves nothing"; exit 1; }
+mv auto two-ranks
+chosen true 1 --set batch.micro_batch_size=2
+cmp <(numbers auto) <(numbers two-ranks) && [ -z "$(tensors auto two-ranks)" ] || { echo "auto: other bits on two ranks than on one"; exit 1; }
+rm -r auto; chosen true 2 --set parallel.expert_parallel=2 --set batch.micro_batch_size=4
+rm -r auto; chosen false 2 --set parallel.expert_parallel=2 --set batch.micro_batch_size=2
+rm -r auto; chosen false 1
+rm -r auto; chosen false 2 --set parallel.zero=2 --set batch.micro_batch_size=4
+rm -r auto; chosen false 2 --set parallel.expert_parallel=2 --set batch.micro_batch_size=4 --set parallel.max_dispatch_tokens=40
 
 # refused RANKS MESSAGE [ARGUMENT ...]
 refused() {

@@ -210,6 +210,21 @@ TEST_F(ReadyTest, DeferredParametersAreReadyInTheDeferredPart) {
   EXPECT_EQ(ready, (std::vector<std::string>{"second", "first", "unused", "table"}));
 }
 
+TEST_F(ReadyTest, NothingOfAWholeBackwardIsDeferred) {
+  std::vector<std::string> ready;
+  std::vector<Tape::Seed> seeds;
+  Tape tape(context_);
+  {
+    const WholeBackwardScope scope(tape, true);
+    record(tape, ready, seeds);
+  }
+  tape.backward(std::move(seeds), BackwardPart::kInputsOnly);
+  const std::vector<std::string> all{"second", "first", "unused", "table"};
+  EXPECT_EQ(ready, all);
+  tape.backward_parameters();
+  EXPECT_EQ(ready, all);
+}
+
 TEST_F(ReadyTest, MicroBatchesAddUpAndClearingStartsAnew) {
   const auto backward = [&] {
     std::vector<std::string> ready;

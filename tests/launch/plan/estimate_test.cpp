@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <mutex>
 
+#include "launch/trainer/expert_balance.h"
 #include "launch/verify/run_case.h"
 #include "parallel/comm/thread.h"
 #include "tests/launch/plan/plan_fixture.h"
@@ -43,6 +44,10 @@ class Comparison {
     run.dtype = Dtype::kF32;
     run.replay = &routing;
     run.zero = static_cast<int>(settings_.parallel.zero);
+    if (settings_.parallel.placement.kind == PlacementKind::kTable) {
+      run.placements = {
+          first_placement(settings_.parallel.placement, verify_case.network.moe.num_experts, variant.layout.expert)};
+    }
     measured_.resize(static_cast<size_t>(variant.layout.ranks()));
     std::mutex mutex;
     parallel::ThreadWorld(variant.layout.ranks()).run([&](parallel::Communicator& world) {
@@ -156,6 +161,27 @@ TEST(Estimate, MemoryIsThatOfOtherModelsToo) {
   compare(settings, {{Layout{2, 1, 2}}});
 }
 
+TEST(Estimate, MemoryHasTheBuffersOfReproducibleSums) {
+  Settings settings = testing::plan_settings();
+  settings.parallel.reproducible = true;
+  compare(settings, {{Layout{1, 1, 1}}, {Layout{4, 1, 2}}, {Layout{1, 2, 1}}});
+  settings.model.tie_embeddings = false;
+  settings.parallel.zero = 1;
+  compare(settings, {{Layout{2, 1, 2}}}, 2);
+}
+
+TEST(Estimate, MemoryAndTrafficAreThoseOfReplicas) {
+  Settings settings = testing::plan_settings();
+  settings.parallel.placement.kind = PlacementKind::kTable;
+  for (int64_t expert = 0; expert < 8; ++expert) settings.parallel.placement.holders.push_back({expert / 4});
+  settings.parallel.placement.holders[0] = {0, 1};
+  settings.parallel.placement.holders[7] = {0, 1};
+  for (const int64_t zero : {0, 1}) {
+    settings.parallel.zero = zero;
+    compare(settings, {{Layout{2, 1, 2}}, {Layout{4, 1, 2}}});
+  }
+}
+
 TEST(Estimate, ShardedStateIsSharedByTheRanksThatHoldTheSame) {
   testing::Machine machine;
   const auto memory_with = [&](int64_t zero) {
@@ -181,6 +207,21 @@ TEST(Estimate, ManyMicroBatchesTakeTheirTime) {
   EXPECT_GT(many.pipeline, 90 * few.pipeline);
   EXPECT_LT(many.pipeline, 100 * few.pipeline) << "the pipeline fills once";
   EXPECT_LT(many.bubble, few.bubble);
+}
+
+TEST(Estimate, ChunksHideExchangesWhereTheDeviceCanDoBoth) {
+  Settings settings = testing::plan_settings();
+  settings.model.hidden_size = 2048;  // or it is starting ops and messages that takes the time
+  settings.moe.ffn_hidden_size = 2048;
+  settings.data.seq_length = 4096;
+  testing::Machine machine;
+  const auto pipeline_with = [&](int64_t chunks, const Device& device) {
+    settings.parallel.overlap_chunks = chunks;
+    return Estimator(settings, device, machine.exec).estimate({{8, 1, 8}, 2}).time.pipeline;
+  };
+  const Device gpu = device_named("h100", Dtype::kF32);
+  EXPECT_LT(pipeline_with(4, gpu), pipeline_with(1, gpu));
+  EXPECT_GE(pipeline_with(4, machine.device), pipeline_with(1, machine.device)) << "nothing runs beside a core";
 }
 
 TEST(Estimate, DevicesAreNamed) {

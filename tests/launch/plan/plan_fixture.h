@@ -22,6 +22,7 @@ inline Settings plan_settings() {
   s.moe.ffn_hidden_size = 96;
   s.moe.dense_layers = 1;
   s.parallel.zero = 0;
+  s.parallel.reproducible = false;
   return s;
 }
 

@@ -77,7 +77,7 @@ TEST(Profile, ExpertsOnSeveralRanksAreSharedOut) {
   testing::Machine machine;
   ProfileShape shape = shape_of(settings);
   const BlockProfile alone = *profile_model(settings.network(), shape, machine.exec).find(BlockKind::kMoeLayer);
-  shape.expert_parallel = 3;  // of eight experts: 2, 3 and 3
+  shape.placement = parallel::Placement::even(8, 3);  // 2, 3 and 3
   const BlockProfile shared = *profile_model(settings.network(), shape, machine.exec).find(BlockKind::kMoeLayer);
   EXPECT_EQ(shared.expert_parameters * 8, alone.expert_parameters * 3);
   EXPECT_EQ(shared.parameters, alone.parameters);
