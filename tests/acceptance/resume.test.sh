@@ -11,8 +11,7 @@ train 2 whole "${slow[@]}"
 for rank in 0 1; do
   cut=cut$rank
   start 2 $cut "${slow[@]}"
-  until_true "rank $rank" eval '[ -n "$(rank_pid $cut $rank)" ]'
-  victim=$(rank_pid $cut $rank)
+  until_true "rank $rank" eval 'victim=$(rank_pid $cut $rank) && [ -n "$victim" ]'  # asked anew, it may not be found while it starts
   until_true "step 20" test -d $cut/checkpoints/step-00000020
   kill -9 "$victim"
   killed=$SECONDS
