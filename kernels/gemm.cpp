@@ -9,11 +9,10 @@
 #include "core/error.h"
 #include "kernels/cpu/gemm.h"
 #include "kernels/reference/gemm.h"
+#include "kernels/share.h"
 
 namespace cadre::kernels {
 namespace {
-
-int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 [[noreturn]] void fail(std::string_view op, const std::string& problem) {
   throw InternalError(fmt::format("{}: {}", op, problem));
@@ -28,13 +27,23 @@ void check_types(std::string_view op, std::initializer_list<Dtype> dtypes) {
   }
 }
 
-// Row bounds of the groups, checked; `whole` serves a call without offsets.
-const int64_t* row_bounds(std::string_view op, TensorView offsets, int64_t groups, int64_t rows,
-                          std::array<int64_t, 2>& whole) {
+// Where each group's rows begin and end; without offsets, one group has all rows.
+class RowBounds {
+ public:
+  RowBounds(TensorView offsets, int64_t rows) : offsets_(offsets ? offsets.as<int64_t>() : nullptr), whole_{0, rows} {}
+  const int64_t* data() const { return offsets_ != nullptr ? offsets_ : whole_.data(); }
+  int64_t begin(int64_t group) const { return data()[group]; }
+  int64_t rows(int64_t group) const { return data()[group + 1] - data()[group]; }
+
+ private:
+  const int64_t* offsets_;
+  std::array<int64_t, 2> whole_;
+};
+
+void check_bounds(std::string_view op, TensorView offsets, int64_t groups, int64_t rows) {
   if (!offsets) {
     if (groups != 1) fail(op, fmt::format("no offsets for {} groups; only one group may go without", groups));
-    whole = {0, rows};
-    return whole.data();
+    return;
   }
   if (offsets.shape.elements() != groups + 1) {
     fail(op, fmt::format("{} offsets for {} groups; wanted {}", offsets.shape.elements(), groups, groups + 1));
@@ -46,149 +55,158 @@ const int64_t* row_bounds(std::string_view op, TensorView offsets, int64_t group
                            bounds[group + 1], rows));
     }
   }
-  return bounds;
 }
-
-// Walks blocks of equal panels in order and hands each worker its share of the total cost: a panel belongs to the
-// worker in whose share it begins. The cuts depend on the costs alone.
-class Share {
- public:
-  Share(int64_t total, int worker, int workers)
-      : begin_(total * worker / workers), end_(total * (worker + 1) / workers) {}
-
-  // The part of the next `panels` panels, `cost` each, that is this worker's.
-  Range take(int64_t panels, int64_t cost) {
-    const auto first_at = [&](int64_t bound) {
-      return std::clamp<int64_t>(bound <= position_ ? 0 : ceil_div(bound - position_, cost), 0, panels);
-    };
-    const Range range{first_at(begin_), first_at(end_)};
-    position_ += panels * cost;
-    return range;
-  }
-  bool done() const { return position_ >= end_; }
-
- private:
-  int64_t begin_;
-  int64_t end_;
-  int64_t position_ = 0;
-};
 
 // Fetching a panel costs about as much as multiplying this many rows with it.
 constexpr int64_t kPanelCost = 6;
 
-struct Product {
-  const cpu::GemmTable& table;
-  const float* a;
-  int64_t a_stride;
-  const int64_t* bounds;
-  const float* panels_of_all;  // packed right operand, or null
-  TensorView matrices;         // as stored
-  int64_t groups;
-  int64_t k;
-  int64_t n;
-  float* out;
-  int64_t out_stride;
-  bool accumulate;
+// The serial pieces of one part of a product; costs are in multiply-adds of a panel's columns.
+class Product {
+ public:
+  Product(const cpu::GemmTable& table, const GemmPart& part)
+      : table_(table),
+        part_(part),
+        bounds_(part.offsets, part.a.rows()),
+        panels_(ceil_div(part.b.n, table.panel_width)) {}
 
-  int64_t panels() const { return ceil_div(n, table.panel_width); }
-  int64_t blocks(int64_t rows) const { return ceil_div(rows, table.row_block(k)); }
+  int64_t scratch_floats() const { return table_.multiply_scratch(part_.b.k); }
 
-  int64_t total_cost() const {
-    int64_t cost = 0;
-    for (int64_t group = 0; group < groups; ++group) {
-      const int64_t rows = bounds[group + 1] - bounds[group];
-      cost += (rows + kPanelCost * blocks(rows)) * panels();
+  int64_t cost() const {
+    int64_t steps = 0;
+    for (int64_t group = 0; group < part_.b.groups; ++group) {
+      steps += bounds_.rows(group) + kPanelCost * blocks(bounds_.rows(group));
     }
-    return cost;
+    return steps * panels_ * step_cost();
   }
 
-  void multiply(int64_t group, int64_t row, int64_t rows, Range part, float* scratch) const {
-    cpu::MultiplyArguments arguments{};
-    arguments.a = a + row * a_stride;
-    arguments.a_stride = a_stride;
-    arguments.rows = rows;
-    arguments.k = k;
-    if (panels_of_all != nullptr) {
-      arguments.panels = panels_of_all + group * panels() * k * table.panel_width;
-    } else {
-      arguments.matrix = matrices.as<float>() + group * k * matrices.row_stride;
-      arguments.matrix_stride = matrices.row_stride;
-    }
-    arguments.panel_begin = part.begin;
-    arguments.panel_end = part.end;
-    arguments.n = n;
-    arguments.out = out + row * out_stride;
-    arguments.out_stride = out_stride;
-    arguments.accumulate = accumulate;
-    arguments.scratch = scratch;
-    table.multiply(arguments);
-  }
-
-  void run_share(Share share, float* scratch) const {
-    for (int64_t group = 0; group < groups && !share.done(); ++group) {
-      const int64_t rows = bounds[group + 1] - bounds[group];
-      const int64_t count = blocks(rows);
+  void run_share(Share& share, float* scratch) const {
+    for (int64_t group = 0; group < part_.b.groups && !share.done(); ++group) {
+      const int64_t rows = bounds_.rows(group), count = blocks(rows);
       for (int64_t block = 0; block < count; ++block) {
         const int64_t begin = rows * block / count;
         const int64_t height = rows * (block + 1) / count - begin;
-        const Range part = share.take(panels(), height + kPanelCost);
-        if (part.begin >= part.end) continue;
-        const int64_t row = bounds[group] + begin;
-        multiply(group, row, height, part, scratch);
+        const Range panels = share.take(panels_, (height + kPanelCost) * step_cost());
+        if (panels.begin < panels.end) multiply(group, bounds_.begin(group) + begin, height, panels, scratch);
       }
     }
   }
+
+ private:
+  int64_t blocks(int64_t rows) const { return ceil_div(rows, table_.row_block(part_.b.k)); }
+  int64_t step_cost() const { return std::max<int64_t>(part_.b.k, 1); }
+
+  void multiply(int64_t group, int64_t row, int64_t rows, Range panels, float* scratch) const {
+    const RightOperand& b = part_.b;
+    cpu::MultiplyArguments arguments{};
+    arguments.a = part_.a.as<float>() + row * part_.a.row_stride;
+    arguments.a_stride = part_.a.row_stride;
+    arguments.rows = rows;
+    arguments.k = b.k;
+    if (b.packed) {
+      arguments.panels = b.values.as<float>() + group * panels_ * b.k * table_.panel_width;
+    } else {
+      arguments.matrix = b.values.as<float>() + group * b.k * b.values.row_stride;
+      arguments.matrix_stride = b.values.row_stride;
+    }
+    arguments.panel_begin = panels.begin;
+    arguments.panel_end = panels.end;
+    arguments.n = b.n;
+    arguments.out = part_.out.as<float>() + row * part_.out.row_stride;
+    arguments.out_stride = part_.out.row_stride;
+    arguments.accumulate = part_.write == Write::kAccumulate;
+    arguments.scratch = scratch;
+    table_.multiply(arguments);
+  }
+
+  const cpu::GemmTable& table_;
+  const GemmPart& part_;
+  RowBounds bounds_;
+  int64_t panels_;
 };
 
-struct WeightGradient {
-  const cpu::GemmTable& table;
-  TensorView dy;
-  TensorView x;
-  const int64_t* bounds;
-  int64_t groups;
-  int64_t height;  // rows of one group's dw
-  TensorView dw;
-  bool accumulate;
+int64_t groups_of(TensorView weights) { return weights.shape.rank() == 3 ? weights.shape[0] : 1; }
 
-  int64_t total_cost() const { return (bounds[groups] - bounds[0] + kPanelCost * groups) * height; }
+class WeightGradient {
+ public:
+  WeightGradient(const cpu::GemmTable& table, const WeightGradientPart& part)
+      : table_(table),
+        part_(part),
+        bounds_(part.offsets, part.dy.rows()),
+        groups_(groups_of(part.dw)),
+        height_(part.dy.cols()),
+        columns_(part.x.cols()) {}
 
+  int64_t scratch_floats() const { return table_.weight_gradient_scratch; }
+
+  int64_t cost() const {
+    const int64_t rows = groups_ == 0 ? 0 : bounds_.data()[groups_] - bounds_.data()[0];
+    return (rows + kPanelCost * groups_) * height_ * columns_;
+  }
+
+  void run_share(Share& share, float* scratch) const {
+    if (groups_ == 0 || height_ == 0 || columns_ == 0) return;
+    const int64_t parts = column_parts(share.workers_of(cost()));
+    for (int64_t group = 0; group < groups_ && !share.done(); ++group) {
+      const int64_t rows = bounds_.rows(group);
+      for (int part = 0; part < parts; ++part) {
+        const Range columns = split(columns_, part, static_cast<int>(parts), table_.panel_width);
+        const Range strip = share.take(height_, (rows + kPanelCost) * (columns.end - columns.begin));
+        if (strip.begin < strip.end) run_piece(group, rows, strip, columns, scratch);
+      }
+    }
+  }
+
+ private:
   // A group's columns are cut as well once many workers share it: square pieces need the least packing.
-  int64_t column_parts(int workers) const {
-    const double sharers = static_cast<double>(workers) / static_cast<double>(groups);
-    const double parts = std::round(std::sqrt(sharers * static_cast<double>(x.cols()) / static_cast<double>(height)));
-    const int64_t panels = ceil_div(x.cols(), table.panel_width);
+  int64_t column_parts(double workers) const {
+    const double sharers = workers / static_cast<double>(groups_);
+    const double parts = std::round(std::sqrt(sharers * static_cast<double>(columns_) / static_cast<double>(height_)));
+    const int64_t panels = ceil_div(columns_, table_.panel_width);
     return std::clamp<int64_t>(sharers < 4 ? 1 : static_cast<int64_t>(parts), 1, panels);
   }
 
-  void run_share(int worker, int workers, float* scratch) const {
-    const int64_t parts = column_parts(workers);
-    Share share(total_cost() * parts, worker, workers);
-    for (int64_t group = 0; group < groups && !share.done(); ++group) {
-      const int64_t rows = bounds[group + 1] - bounds[group];
-      for (int part = 0; part < parts; ++part) {
-        const Range strip = share.take(height, rows + kPanelCost);
-        const Range columns = split(x.cols(), part, static_cast<int>(parts), table.panel_width);
-        if (strip.begin < strip.end && columns.begin < columns.end) run_piece(group, rows, strip, columns, scratch);
-      }
-    }
-  }
-
   void run_piece(int64_t group, int64_t rows, Range strip, Range columns, float* scratch) const {
-    float* const target = dw.as<float>() + group * height * dw.row_stride;
+    const auto& [dy, x, offsets, dw, write] = part_;
+    float* const target = dw.as<float>() + group * height_ * dw.row_stride;
     if (rows == 0) {
-      if (accumulate) return;
+      if (write == Write::kAccumulate) return;
       for (int64_t i = strip.begin; i < strip.end; ++i) {
         std::fill(target + i * dw.row_stride + columns.begin, target + i * dw.row_stride + columns.end, 0.0f);
       }
       return;
     }
-    table.weight_gradient({dy.as<float>() + bounds[group] * dy.row_stride, dy.row_stride,
-                           x.as<float>() + bounds[group] * x.row_stride, x.row_stride, rows, strip.begin, strip.end,
-                           columns.begin, columns.end, target, dw.row_stride, accumulate, scratch});
+    const int64_t first = bounds_.begin(group);
+    table_.weight_gradient({dy.as<float>() + first * dy.row_stride, dy.row_stride, x.as<float>() + first * x.row_stride,
+                            x.row_stride, rows, strip.begin, strip.end, columns.begin, columns.end, target,
+                            dw.row_stride, write == Write::kAccumulate, scratch});
   }
+
+  const cpu::GemmTable& table_;
+  const WeightGradientPart& part_;
+  RowBounds bounds_;
+  int64_t groups_;
+  int64_t height_;  // rows of one group's dw
+  int64_t columns_;
 };
 
-int64_t groups_of(TensorView weights) { return weights.shape.rank() == 3 ? weights.shape[0] : 1; }
+// All parts in one threaded run, as pieces of the kind Work.
+template <class Work, class Part>
+void share_out(const Exec& exec, std::span<const Part> parts) {
+  const cpu::GemmTable& table = CADRE_SIMD_SELECT(exec.isa, kGemmTable);
+  int64_t total = 0, scratch_floats = 0;
+  for (const Part& part : parts) {
+    const Work work(table, part);
+    total += work.cost();
+    scratch_floats = std::max(scratch_floats, work.scratch_floats());
+  }
+  if (total == 0) return;
+  exec.threads.run([&](int worker) {
+    auto* const scratch =
+        static_cast<float*>(exec.threads.scratch(worker, static_cast<size_t>(scratch_floats) * sizeof(float)));
+    Share share(total, worker, exec.threads.size());
+    for (const Part& part : parts) Work(table, part).run_share(share, scratch);
+  });
+}
 
 void check_rank(std::string_view op, TensorView weights) {
   if (weights.shape.rank() == 2 || weights.shape.rank() == 3) return;
@@ -222,6 +240,30 @@ void pack_f32(const Exec& exec, TensorView weights, Operand operand, const Right
       (transposed ? table.pack_transposed : table.pack_as_stored)(arguments);
     }
   });
+}
+
+void check(const Exec& exec, const GemmPart& part) {
+  constexpr std::string_view kOp = "grouped_gemm";
+  const auto& [a, offsets, b, out, write] = part;
+  check_types(kOp, {a.dtype, b.values.dtype, out.dtype});
+  const int64_t needed = b.packed ? packed_elements(exec, a.dtype, b) : b.groups * b.k * b.n;
+  if (a.cols() != b.k || out.cols() != b.n || a.rows() != out.rows() || b.values.shape.elements() < needed) {
+    fail(kOp, fmt::format("a {}, right operand [{}, {}, {}] in {} elements, out {}", a.shape.to_string(), b.groups, b.k,
+                          b.n, b.values.shape.elements(), out.shape.to_string()));
+  }
+  check_bounds(kOp, offsets, b.groups, a.rows());
+}
+
+void check(const WeightGradientPart& part) {
+  constexpr std::string_view kOp = "grouped_weight_gradient";
+  const auto& [dy, x, offsets, dw, write] = part;
+  check_types(kOp, {dy.dtype, x.dtype, dw.dtype});
+  if ((dw.shape.rank() != 3 && dw.shape.rank() != 2) || dw.shape[-2] != dy.cols() || dw.cols() != x.cols() ||
+      dy.rows() != x.rows()) {
+    fail(kOp, fmt::format("dy {}, x {}, dw {}; wanted [rows, r], [rows, c], [groups, r, c]", dy.shape.to_string(),
+                          x.shape.to_string(), dw.shape.to_string()));
+  }
+  check_bounds(kOp, offsets, groups_of(dw), dy.rows());
 }
 
 }  // namespace
@@ -268,61 +310,41 @@ RightOperand pack(const Exec& exec, TensorView weights, Operand operand, TensorV
   return packed;
 }
 
+void grouped_gemm(const Exec& exec, std::span<const GemmPart> parts) {
+  for (const GemmPart& part : parts) {
+    check(exec, part);
+    check_types("grouped_gemm", {parts[0].a.dtype, part.a.dtype});
+  }
+  if (parts.empty() || exec.dry) return;
+  if (parts[0].a.dtype == Dtype::kF32) return share_out<Product>(exec, parts);
+  for (const GemmPart& part : parts) {
+    reference::grouped_gemm(part.a, RowBounds(part.offsets, part.a.rows()).data(), part.b, part.out, part.write);
+  }
+}
+
 void grouped_gemm(const Exec& exec, TensorView a, TensorView offsets, const RightOperand& b, TensorView out,
                   Write write) {
-  constexpr std::string_view kOp = "grouped_gemm";
-  check_types(kOp, {a.dtype, b.values.dtype, out.dtype});
-  const int64_t needed = b.packed ? packed_elements(exec, a.dtype, b) : b.groups * b.k * b.n;
-  if (a.cols() != b.k || out.cols() != b.n || a.rows() != out.rows() || b.values.shape.elements() < needed) {
-    fail(kOp, fmt::format("a {}, right operand [{}, {}, {}] in {} elements, out {}", a.shape.to_string(), b.groups, b.k,
-                          b.n, b.values.shape.elements(), out.shape.to_string()));
+  const GemmPart part{a, offsets, b, out, write};
+  grouped_gemm(exec, {&part, 1});
+}
+
+void grouped_weight_gradient(const Exec& exec, std::span<const WeightGradientPart> parts) {
+  for (const WeightGradientPart& part : parts) {
+    check(part);
+    check_types("grouped_weight_gradient", {parts[0].dy.dtype, part.dy.dtype});
   }
-  std::array<int64_t, 2> whole;
-  const int64_t* bounds = row_bounds(kOp, offsets, b.groups, a.rows(), whole);
-  if (exec.dry) return;
-  if (a.dtype == Dtype::kF64) return reference::grouped_gemm(a, bounds, b, out, write);
-  const Product product{CADRE_SIMD_SELECT(exec.isa, kGemmTable),
-                        a.as<float>(),
-                        a.row_stride,
-                        bounds,
-                        b.packed ? b.values.as<float>() : nullptr,
-                        b.values,
-                        b.groups,
-                        b.k,
-                        b.n,
-                        out.as<float>(),
-                        out.row_stride,
-                        write == Write::kAccumulate};
-  const int64_t total = product.total_cost();
-  if (total == 0) return;
-  const size_t scratch_bytes = static_cast<size_t>(product.table.multiply_scratch(b.k)) * sizeof(float);
-  exec.threads.run([&](int worker) {
-    product.run_share(Share(total, worker, exec.threads.size()),
-                      static_cast<float*>(exec.threads.scratch(worker, scratch_bytes)));
-  });
+  if (parts.empty() || exec.dry) return;
+  if (parts[0].dy.dtype == Dtype::kF32) return share_out<WeightGradient>(exec, parts);
+  for (const auto& [dy, x, offsets, dw, write] : parts) {
+    if (dw.shape.elements() == 0) continue;
+    reference::grouped_weight_gradient(dy, x, RowBounds(offsets, dy.rows()).data(), groups_of(dw), dw, write);
+  }
 }
 
 void grouped_weight_gradient(const Exec& exec, TensorView dy, TensorView x, TensorView offsets, TensorView dw,
                              Write write) {
-  constexpr std::string_view kOp = "grouped_weight_gradient";
-  check_types(kOp, {dy.dtype, x.dtype, dw.dtype});
-  const bool grouped = dw.shape.rank() == 3;
-  if ((!grouped && dw.shape.rank() != 2) || dw.shape[-2] != dy.cols() || dw.cols() != x.cols() ||
-      dy.rows() != x.rows()) {
-    fail(kOp, fmt::format("dy {}, x {}, dw {}; wanted [rows, r], [rows, c], [groups, r, c]", dy.shape.to_string(),
-                          x.shape.to_string(), dw.shape.to_string()));
-  }
-  const int64_t groups = grouped ? dw.shape[0] : 1;
-  std::array<int64_t, 2> whole;
-  const int64_t* bounds = row_bounds(kOp, offsets, groups, dy.rows(), whole);
-  if (dw.shape.elements() == 0 || exec.dry) return;
-  if (dy.dtype == Dtype::kF64) return reference::grouped_weight_gradient(dy, x, bounds, groups, dw, write);
-  const WeightGradient product{
-      CADRE_SIMD_SELECT(exec.isa, kGemmTable), dy, x, bounds, groups, dy.cols(), dw, write == Write::kAccumulate};
-  const size_t scratch_bytes = static_cast<size_t>(product.table.weight_gradient_scratch) * sizeof(float);
-  exec.threads.run([&](int worker) {
-    product.run_share(worker, exec.threads.size(), static_cast<float*>(exec.threads.scratch(worker, scratch_bytes)));
-  });
+  const WeightGradientPart part{dy, x, offsets, dw, write};
+  grouped_weight_gradient(exec, {&part, 1});
 }
 
 }  // namespace cadre::kernels

@@ -5,6 +5,8 @@
 // Each output element is one chain of fused multiply-adds in order of k, so a row's bits depend neither on how many
 // rows there are nor on threads. (f64: Eigen; same promise is not made.)
 
+#include <span>
+
 #include "core/tensor.h"
 #include "kernels/exec.h"
 
@@ -36,13 +38,34 @@ RightOperand as_stored(TensorView weights);
 RightOperand pack(const Exec& exec, TensorView weights, Operand operand, TensorView storage);
 int64_t packed_elements(const Exec& exec, TensorView weights, Operand operand);
 
-// out[row, n] (+)= a[row, k] B[group of row]. a and out may be strided. `offsets` empty: one group with all rows. Rows
-// at or past offsets[groups] are left alone.
+// One of the products that share a threaded run: out[row, n] (+)= a[row, k] B[group of row]. a and out may be strided.
+// `offsets` i64 [groups + 1] need not begin at row 0: rows before offsets[0], and at or past offsets[groups], are left
+// alone. Empty: one group with all rows.
+struct GemmPart {
+  TensorView a;
+  TensorView offsets;
+  RightOperand b;
+  TensorView out;
+  Write write = Write::kOverwrite;
+};
+
+// Products that may differ in k and n, as of experts of different sizes; threads share their work by its cost over all
+// of them. Nothing may be written by one and touched by another.
+void grouped_gemm(const Exec& exec, std::span<const GemmPart> parts);
 void grouped_gemm(const Exec& exec, TensorView a, TensorView offsets, const RightOperand& b, TensorView out,
                   Write write);
 
 // dw[group] (+)= dy_group^T x_group: dy [rows, r], x [rows, c], dw [groups, r, c]; sums run over rows in ascending
-// order. A group without rows gets zeros (or is left alone when accumulating).
+// order. A group without rows gets zeros (or is left alone when accumulating). `offsets` as above.
+struct WeightGradientPart {
+  TensorView dy;
+  TensorView x;
+  TensorView offsets;
+  TensorView dw;
+  Write write = Write::kOverwrite;
+};
+
+void grouped_weight_gradient(const Exec& exec, std::span<const WeightGradientPart> parts);
 void grouped_weight_gradient(const Exec& exec, TensorView dy, TensorView x, TensorView offsets, TensorView dw,
                              Write write);
 

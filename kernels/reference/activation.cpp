@@ -14,18 +14,18 @@ double sigmoid(double x) { return 1.0 / (1.0 + std::exp(-x)); }
 
 }  // namespace
 
-void swiglu_forward(TensorView h, int64_t rows, TensorView out) {
+void swiglu_forward(TensorView h, Range rows, TensorView out) {
   const int64_t f = out.cols();
-  for (int64_t r = 0; r < rows; ++r) {
+  for (int64_t r = rows.begin; r < rows.end; ++r) {
     const double* gate = row(h, r);
     const double* up = gate + f;
     for (int64_t c = 0; c < f; ++c) row(out, r)[c] = gate[c] * sigmoid(gate[c]) * up[c];
   }
 }
 
-void swiglu_backward(TensorView h, int64_t rows, TensorView dout, TensorView dh) {
+void swiglu_backward(TensorView h, Range rows, TensorView dout, TensorView dh) {
   const int64_t f = dout.cols();
-  for (int64_t r = 0; r < rows; ++r) {
+  for (int64_t r = rows.begin; r < rows.end; ++r) {
     for (int64_t c = 0; c < f; ++c) {
       const double gate = row(h, r)[c];
       const double up = row(h, r)[f + c];
@@ -36,8 +36,8 @@ void swiglu_backward(TensorView h, int64_t rows, TensorView dout, TensorView dh)
   }
 }
 
-void gelu_forward(TensorView h, int64_t rows, TensorView out) {
-  for (int64_t r = 0; r < rows; ++r) {
+void gelu_forward(TensorView h, Range rows, TensorView out) {
+  for (int64_t r = rows.begin; r < rows.end; ++r) {
     for (int64_t c = 0; c < h.cols(); ++c) {
       const double x = row(h, r)[c];
       row(out, r)[c] = 0.5 * x * (1.0 + std::tanh(kSqrtTwoOverPi * (x + kCubic * x * x * x)));
@@ -45,8 +45,8 @@ void gelu_forward(TensorView h, int64_t rows, TensorView out) {
   }
 }
 
-void gelu_backward(TensorView h, int64_t rows, TensorView dout, TensorView dh) {
-  for (int64_t r = 0; r < rows; ++r) {
+void gelu_backward(TensorView h, Range rows, TensorView dout, TensorView dh) {
+  for (int64_t r = rows.begin; r < rows.end; ++r) {
     for (int64_t c = 0; c < h.cols(); ++c) {
       const double x = row(h, r)[c];
       const double t = std::tanh(kSqrtTwoOverPi * (x + kCubic * x * x * x));

@@ -88,6 +88,61 @@ TEST_P(ActivationTest, GradientAgreesWithFiniteDifferences) {
   expect_gradient(h, dh, value, 1e-8, "h");
 }
 
+// Rows of three kinds in one run against each alone; rows and columns outside them keep what they had.
+TEST(Activation, PartsTogetherEqualThoseAloneBitForBit) {
+  constexpr int64_t kRows = 95, kHidden = 80, kWidth = 41;
+  const Tensor bounds = tensor_of<int64_t>({5}, {3, 30, 30, 77, 91});
+  const struct {
+    Activation kind;
+    int64_t first, last, width;
+  } kinds[] = {{Activation::kSwiGlu, 0, 1, 37},
+               {Activation::kGelu, 1, 2, 5},  // without rows
+               {Activation::kGelu, 2, 3, kWidth},
+               {Activation::kSwiGlu, 3, 4, 3}};
+  const auto row = [&](int64_t i) { return bounds.view().columns(i, i + 1); };
+  for (const Dtype dtype : {Dtype::kF32, Dtype::kF64}) {
+    for_each_isa([&](const Exec& exec) {
+      const Tensor h = random_tensor(dtype, {kRows, kHidden}, 1, 4), dout = random_tensor(dtype, {kRows, kWidth}, 2);
+      std::vector<Tensor> results[2];  // together, alone
+      for (std::vector<Tensor>& result : results) {
+        const bool together = &result == results;
+        result = {random_tensor(dtype, {kRows, kWidth}, 3), random_tensor(dtype, {kRows, kHidden}, 4)};
+        std::vector<ActivationPart> forward;
+        std::vector<ActivationGradientPart> backward;
+        for (const auto& [kind, first, last, width] : kinds) {
+          const int64_t hidden = hidden_columns(kind, width);
+          const TensorView part = h.view().columns(0, hidden);
+          forward.push_back({kind, {row(first), row(last)}, part, result[0].view().columns(0, width)});
+          backward.push_back({kind,
+                              {row(first), row(last)},
+                              part,
+                              dout.view().columns(0, width),
+                              result[1].view().columns(0, hidden)});
+          if (together) continue;
+          activation_forward(exec, {&forward.back(), 1});
+          activation_backward(exec, {&backward.back(), 1});
+        }
+        if (!together) continue;
+        activation_forward(exec, forward);
+        activation_backward(exec, backward);
+      }
+      for (size_t i = 0; i < 2; ++i) {
+        EXPECT_EQ(std::memcmp(results[0][i].raw(), results[1][i].raw(), results[1][i].bytes()), 0) << i;
+        const Tensor before = random_tensor(dtype, results[0][i].shape(), 3 + i);
+        for (int64_t j = 0; j < before.elements(); ++j) {
+          const int64_t at = j / before.shape()[1], column = j % before.shape()[1];
+          bool owned = false;
+          for (const auto& [kind, first, last, width] : kinds) {
+            const int64_t* b = bounds.data<int64_t>();
+            owned |= at >= b[first] && at < b[last] && column < (i == 0 ? width : hidden_columns(kind, width));
+          }
+          ASSERT_EQ(value_at(results[0][i], j) != value_at(before, j), owned) << i << " " << at << " " << column;
+        }
+      }
+    });
+  }
+}
+
 TEST(Activation, RefusesAWidthThatDoesNotFit) {
   for_each_isa([](const Exec& exec) {
     EXPECT_THROW(
