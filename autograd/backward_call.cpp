@@ -20,7 +20,7 @@ bool Record::reached() const {
 
 bool Record::can_defer_parameters() const {
   for (size_t i = 0; i < in_nodes.size(); ++i) {
-    const bool trainable = (op->parameter_inputs() >> i & 1u) != 0 && in_nodes[i] && in_nodes[i]->requires_gradient;
+    const bool trainable = in_mask(op->parameter_inputs(), i) && in_nodes[i] && in_nodes[i]->requires_gradient;
     if (trainable && in_nodes[i]->parameter == nullptr) return false;
   }
   return true;
@@ -28,7 +28,7 @@ bool Record::can_defer_parameters() const {
 
 bool BackwardCall::wants_any(bool parameters) const {
   for (size_t i = 0; i < record_.in_nodes.size(); ++i) {
-    const bool is_parameter = (record_.op->parameter_inputs() >> i & 1u) != 0;
+    const bool is_parameter = in_mask(record_.op->parameter_inputs(), i);
     if (is_parameter == parameters && wants(i)) return true;
   }
   return false;
@@ -71,7 +71,7 @@ Backward::Target BackwardCall::accumulate_into(Tensor existing, bool op_accumula
 
 Backward::Target BackwardCall::target(size_t input) {
   Node& node = *record_.in_nodes[input];
-  const bool op_accumulates = (record_.op->accumulates() >> input & 1u) != 0;
+  const bool op_accumulates = in_mask(record_.op->accumulates(), input);
   if (node.parameter != nullptr) {
     const Parameter::Target of = claim(node);
     if (!of.empty) return accumulate_into(of.gradient, op_accumulates);

@@ -4,6 +4,7 @@
 //
 // forward() must be a pure function of its inputs and attributes: recompute calls it again and expects the same bits.
 
+#include <algorithm>
 #include <span>
 #include <vector>
 
@@ -65,7 +66,10 @@ class Backward {
   virtual TensorView writable_gradient(size_t output) = 0;
 };
 
-// Which tensors the backward reads; bit i is input or output i.
+// Of a mask of inputs or outputs, whether number i is in it. The last bit speaks for all that follow, too.
+constexpr bool in_mask(uint32_t mask, size_t i) { return (mask >> std::min<size_t>(i, 31) & 1u) != 0; }
+
+// Which tensors the backward reads; bit i is input or output i (in_mask).
 struct Needs {
   uint32_t inputs = 0;
   uint32_t outputs = 0;

@@ -11,8 +11,6 @@
 namespace cadre::autograd {
 namespace {
 
-bool bit(uint32_t mask, size_t i) { return (mask >> i & 1u) != 0; }
-
 std::vector<TensorSpec> specs_of(const std::vector<std::shared_ptr<Node>>& nodes) {
   std::vector<TensorSpec> specs(nodes.size());
   for (size_t i = 0; i < nodes.size(); ++i) {
@@ -106,7 +104,7 @@ std::vector<Variable> Tape::apply(std::unique_ptr<Op> op, std::vector<Variable> 
   const std::vector<TensorSpec> specs = record.op->infer(specs_of(record.in_nodes));
   const std::vector<Tensor> out = make_outputs(context_, *record.op, specs, in);
   for (size_t j = 0; j < out.size(); ++j) {
-    const bool wanted = record_ && requires_gradient && bit(record.op->differentiable_outputs(), j);
+    const bool wanted = record_ && requires_gradient && in_mask(record.op->differentiable_outputs(), j);
     outputs.push_back(Variable::leaf(out[j], wanted));
     record.out_nodes.push_back(outputs[j].value()->node);
   }
@@ -119,13 +117,13 @@ void Tape::keep(Record record, const std::vector<Variable>& inputs, const std::v
   const Needs needs = record.op->needs();
   record.splits = !whole_scope_;
   for (size_t i = 0; i < inputs.size(); ++i) {
-    const bool retained = inputs[i] && (recompute_scope_ || bit(needs.inputs, i));
+    const bool retained = inputs[i] && (recompute_scope_ || in_mask(needs.inputs, i));
     record.in_values.push_back(retained ? inputs[i].value() : nullptr);
     Parameter* parameter = inputs[i] ? inputs[i].value()->node->parameter : nullptr;
-    if (parameter != nullptr && bit(record.op->parameter_inputs(), i)) ++uses_[parameter];
+    if (parameter != nullptr && in_mask(record.op->parameter_inputs(), i)) ++uses_[parameter];
   }
   for (size_t j = 0; j < outputs.size(); ++j) {
-    record.out_values.push_back(bit(needs.outputs, j) ? outputs[j].value() : nullptr);
+    record.out_values.push_back(in_mask(needs.outputs, j) ? outputs[j].value() : nullptr);
     record.out_weak.push_back(outputs[j].value());
     if (!recompute_scope_) continue;
     outputs[j].value()->tape = this;
@@ -225,7 +223,7 @@ void Tape::run_part(Record& record, bool parameters) {
 void Tape::finish(Record& record) {
   for (size_t i = 0; i < record.in_nodes.size(); ++i) {
     Parameter* parameter = record.in_nodes[i] ? record.in_nodes[i]->parameter : nullptr;
-    if (parameter == nullptr || !bit(record.op->parameter_inputs(), i)) continue;
+    if (parameter == nullptr || !in_mask(record.op->parameter_inputs(), i)) continue;
     if (--uses_[parameter] == 0 && on_parameter_ready) on_parameter_ready(*parameter);
   }
   for (const auto& node : record.out_nodes) node->gradient = Tensor();

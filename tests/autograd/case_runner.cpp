@@ -1,6 +1,7 @@
 #include "tests/autograd/case_runner.h"
 
 #include <algorithm>
+#include <limits>
 
 #include "autograd/ops/norm.h"
 #include "autograd/parameter_store.h"
@@ -10,10 +11,19 @@
 namespace cadre::autograd::testing {
 namespace {
 
-// Elements of the first `live` of the first axis.
-int64_t live_elements(const Shape& shape, int64_t live) {
-  return live < 0 || shape[0] == 0 ? shape.elements() : shape.elements() / shape[0] * live;
-}
+// Which elements of a tensor are defined.
+struct Defined {
+  int64_t live = -1;                              // of the first axis
+  const std::vector<int64_t>* columns = nullptr;  // by row
+
+  bool row(const Shape& shape, int64_t i) const {
+    return live < 0 || i < (shape[0] == 0 ? 0 : shape.elements() / shape[0] * live);
+  }
+  bool element(const Shape& shape, int64_t i) const {
+    if (columns == nullptr || columns->empty()) return row(shape, i);
+    return row(shape, i) && i % shape.cols() < columns->at(static_cast<size_t>(i / shape.cols()));
+  }
+};
 
 template <class T, class From>
 void write(Tensor& tensor, const std::vector<From>& values) {
@@ -37,24 +47,26 @@ Tensor make_tensor(Allocator& allocator, Dtype dtype, const CaseInput& input) {
 }
 
 template <class T>
-void read_into(const Tensor& tensor, int64_t count, std::vector<double>& values) {
-  for (int64_t i = 0; i < count; ++i) values[static_cast<size_t>(i)] = static_cast<double>(tensor.data<T>()[i]);
+void read_into(const Tensor& tensor, const Defined& defined, std::vector<double>& values) {
+  for (int64_t i = 0; i < tensor.elements(); ++i) {
+    if (defined.element(tensor.shape(), i)) values[static_cast<size_t>(i)] = static_cast<double>(tensor.data<T>()[i]);
+  }
 }
 
-std::vector<double> read(const Tensor& tensor, int64_t live = -1) {
+std::vector<double> read(const Tensor& tensor, const Defined& defined) {
   std::vector<double> values(static_cast<size_t>(tensor.elements()), 0.0);
-  const int64_t count = live_elements(tensor.shape(), live);
   switch (tensor.dtype()) {
-    case Dtype::kF64: read_into<double>(tensor, count, values); break;
-    case Dtype::kF32: read_into<float>(tensor, count, values); break;
-    case Dtype::kI32: read_into<int32_t>(tensor, count, values); break;
-    default: read_into<int64_t>(tensor, count, values);
+    case Dtype::kF64: read_into<double>(tensor, defined, values); break;
+    case Dtype::kF32: read_into<float>(tensor, defined, values); break;
+    case Dtype::kI32: read_into<int32_t>(tensor, defined, values); break;
+    default: read_into<int64_t>(tensor, defined, values);
   }
   return values;
 }
 
-int64_t output_live(const OpCase& op_case, size_t output) {
-  return output < op_case.output_live.size() ? op_case.output_live[output] : -1;
+Defined defined_output(const OpCase& op_case, size_t output) {
+  return {output < op_case.output_live.size() ? op_case.output_live[output] : -1,
+          output == 0 ? &op_case.output_columns : nullptr};
 }
 
 class CaseRun {
@@ -88,7 +100,7 @@ class CaseRun {
 
  private:
   bool from_store(size_t i) const {
-    return options_.parameters && case_.inputs[i].differentiable && (op_->parameter_inputs() >> i & 1u) != 0;
+    return options_.parameters && case_.inputs[i].differentiable && in_mask(op_->parameter_inputs(), i);
   }
 
   void make_inputs() {
@@ -124,23 +136,25 @@ class CaseRun {
   void apply(Tape& tape, const std::vector<Variable>& inputs, int projection, std::vector<Tape::Seed>& seeds) {
     const std::vector<Variable> outputs = tape.apply(case_.make(), inputs);
     for (size_t j = 0; j < outputs.size(); ++j) {
-      const std::vector<double> values = read(outputs[j].tensor(), output_live(case_, j));
+      const std::vector<double> values = read(outputs[j].tensor(), defined_output(case_, j));
       if (projection == options_.projections.front()) result_.outputs.push_back(values);
-      if ((op_->differentiable_outputs() >> j & 1u) == 0 || !outputs[j].requires_gradient()) continue;
-      seeds.push_back({outputs[j], project(outputs[j], values, output_live(case_, j), projection * 16 + int(j))});
+      if (!in_mask(op_->differentiable_outputs(), j) || !outputs[j].requires_gradient()) continue;
+      seeds.push_back({outputs[j], project(outputs[j], values, defined_output(case_, j), projection * 16 + int(j))});
     }
   }
 
-  // A random gradient for this output, zero where the output is undefined.
-  Tensor project(const Variable& output, const std::vector<double>& values, int64_t live, int stream) {
+  // A random gradient for this output; zero in rows that are undefined, not a number in such columns.
+  Tensor project(const Variable& output, const std::vector<double>& values, const Defined& defined, int stream) {
     Rng rng(17, RngPurpose::kTest, static_cast<uint64_t>(stream));
     CaseInput random{.kind = output.dtype() == options_.dtype ? CaseInput::Kind::kReal : CaseInput::Kind::kF64,
                      .shape = output.shape()};
     random.reals.resize(values.size(), 0);
-    for (int64_t i = 0; i < live_elements(output.shape(), live); ++i) {
+    for (int64_t i = 0; i < output.shape().elements(); ++i) {
       const auto at = static_cast<size_t>(i);
-      random.reals[at] = static_cast<float>(rng.normal());
-      result_.projected += random.reals[at] * values[at];
+      if (!defined.row(output.shape(), i)) continue;
+      const bool means = defined.element(output.shape(), i);
+      random.reals[at] = means ? static_cast<float>(rng.normal()) : std::numeric_limits<double>::quiet_NaN();
+      if (means) result_.projected += random.reals[at] * values[at];
     }
     return make_tensor(allocator_, options_.dtype, random);
   }
@@ -152,7 +166,7 @@ class CaseRun {
       result_.gradients.emplace_back();
       if (!input.differentiable) continue;
       const Tensor& gradient = parameters_[i] ? parameters_[i]->gradient : leaves_[i].gradient();
-      if (gradient) result_.gradients.back() = read(gradient, input.live);
+      if (gradient) result_.gradients.back() = read(gradient, {input.live, &input.columns});
     }
   }
 

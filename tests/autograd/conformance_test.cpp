@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "core/error.h"
@@ -217,7 +218,9 @@ TYPED_TEST(OpConformance, CostCountsTheBytesOfAllTensors) {
                    : input.kind == CaseInput::Kind::kI32 ? Dtype::kI32
                                                          : Dtype::kF64,
                    input.shape};
-      inputs += double(integers ? input.integers.size() : input.reals.size()) * double(size_of(in.back().dtype));
+      size_t elements = integers ? input.integers.size() : input.reals.size();
+      if (!input.columns.empty()) elements = input.columns.size() * size_t(*std::ranges::min_element(input.columns));
+      inputs += double(elements) * double(size_of(in.back().dtype));
     }
     const auto op = op_case.make();
     const Cost cost = op->cost(in, op->infer(in));

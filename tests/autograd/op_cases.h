@@ -23,14 +23,16 @@ struct CaseInput {
   std::vector<double> reals{};      // kReal and kF64 (f64 in every run)
   std::vector<int64_t> integers{};  // kI32 and kI64
   int64_t live = -1;                // extent of the first axis whose gradient is defined; -1: all
+  std::vector<int64_t> columns{};   // by row: the first columns that mean something; none: all
 };
 
 struct OpCase {
   std::string name;
   std::function<std::unique_ptr<Op>()> make;
   std::vector<CaseInput> inputs;
-  std::vector<int64_t> output_live;  // by output: extent of the first axis that is written; missing or -1: all
-  double f32_tolerance = 2e-5;       // of f32 against f64, relative to an output's or gradient's largest element
+  std::vector<int64_t> output_live;       // by output: extent of the first axis that is written; missing or -1: all
+  std::vector<int64_t> output_columns{};  // of the first output, by row: the first columns that are written; none: all
+  double f32_tolerance = 2e-5;            // of f32 against f64, relative to an output's or gradient's largest element
 };
 
 template <class O>

@@ -1,5 +1,9 @@
 // Matrix products, activations, and tokens to experts and back.
 
+#include <algorithm>
+#include <limits>
+#include <numeric>
+
 #include "tests/autograd/op_cases.h"
 
 namespace cadre::autograd::testing {
@@ -28,6 +32,67 @@ OpCase activation(const char* name, kernels::Activation kind, int64_t rows, int6
   const int64_t cols = kind == kernels::Activation::kSwiGlu ? 2 * width : width;
   return {
       name, maker<ExpertActivation>(kind), {live(normal(Shape{rows, cols}, 1, 2), used), std::move(offsets)}, {used}};
+}
+
+struct StackSizes {
+  int64_t groups, in, out;
+};
+
+// By row, the columns of its group's stack; of a row without group, none.
+std::vector<int64_t> columns_by_row(int64_t rows, const std::vector<int64_t>& offsets,
+                                    const std::vector<StackSizes>& stacks, int64_t StackSizes::*columns) {
+  std::vector<int64_t> result(static_cast<size_t>(rows), 0);
+  size_t group = 0;
+  for (const StackSizes& stack : stacks) {
+    for (int64_t g = 0; g < stack.groups; ++g, ++group) {
+      std::fill(result.begin() + offsets[group], result.begin() + offsets[group + 1], stack.*columns);
+    }
+  }
+  return result;
+}
+
+// [rows, the most columns]; what means nothing is not a number.
+CaseInput uneven(int64_t rows, int64_t used, std::vector<int64_t> columns, int64_t widest, double deviation) {
+  CaseInput input = live(normal(Shape{rows, widest}, 1, deviation), used);
+  for (int64_t i = 0; i < rows * widest; ++i) {
+    const bool means = i % widest < columns[static_cast<size_t>(i / widest)];
+    if (!means) input.reals[static_cast<size_t>(i)] = std::numeric_limits<double>::quiet_NaN();
+  }
+  input.columns = std::move(columns);
+  return input;
+}
+
+int64_t widest(const std::vector<StackSizes>& stacks, int64_t StackSizes::*columns) {
+  int64_t most = 0;
+  for (const StackSizes& stack : stacks) most = std::max(most, stack.*columns);
+  return most;
+}
+
+// `cells`: with two lanes, their offsets.
+OpCase mixed(const char* name, int64_t rows, const std::vector<StackSizes>& stacks, const std::vector<int64_t>& offsets,
+             const std::vector<int64_t>& cells = {}) {
+  OpCase result{name, maker<GroupedLinear>(cells.empty() ? 1 : 2, stacks.size()), {}, {offsets.back()}};
+  result.output_columns = columns_by_row(rows, offsets, stacks, &StackSizes::out);
+  result.inputs.push_back(uneven(rows, offsets.back(), columns_by_row(rows, offsets, stacks, &StackSizes::in),
+                                 widest(stacks, &StackSizes::in), 1));
+  const auto weight = [&](size_t i) { return normal(Shape{stacks[i].groups, stacks[i].out, stacks[i].in}, 2 + i); };
+  result.inputs.push_back(weight(0));
+  result.inputs.push_back(i64(offsets));
+  result.inputs.push_back(cells.empty() ? absent() : i64(cells));
+  for (size_t i = 1; i < stacks.size(); ++i) result.inputs.push_back(weight(i));
+  return result;
+}
+
+OpCase mixed_activation(const char* name, int64_t rows, const std::vector<ActivationStack>& kinds,
+                        const std::vector<int64_t>& offsets) {
+  std::vector<StackSizes> sizes;
+  for (const ActivationStack& kind : kinds) sizes.push_back({kind.groups, kind.hidden(), kind.ffn});
+  OpCase result{name, maker<ExpertActivation>(kinds), {}, {offsets.back()}};
+  result.output_columns = columns_by_row(rows, offsets, sizes, &StackSizes::out);
+  result.inputs = {uneven(rows, offsets.back(), columns_by_row(rows, offsets, sizes, &StackSizes::in),
+                          widest(sizes, &StackSizes::in), 2),
+                   i64(offsets)};
+  return result;
 }
 
 struct Tokens {
@@ -80,6 +145,16 @@ const std::vector<int64_t>& few() {
   return ids;
 }
 std::vector<int64_t> many() { return random_choices(131, 11, 3, 5); }
+std::vector<StackSizes> many_sizes() {
+  std::vector<StackSizes> stacks;
+  for (int64_t i = 0; i < 35; ++i) stacks.push_back({1, 1 + i % 3, 1 + i % 4});
+  return stacks;
+}
+std::vector<int64_t> every_row(int64_t groups) {
+  std::vector<int64_t> offsets(static_cast<size_t>(groups) + 1);
+  std::iota(offsets.begin(), offsets.end(), 0);
+  return offsets;
+}
 std::vector<int64_t> all_to_one() { return std::vector<int64_t>(13, 2); }
 
 }  // namespace
@@ -94,7 +169,13 @@ std::vector<OpCase> cases<GroupedLinear>() {
           grouped("one group has all", 13, 7, 5, {0, 0, 13, 13}),
           grouped("spare rows", 11, 5, 7, {0, 3, 3, 8}),
           grouped("no rows in any group", 4, 3, 5, {0, 0, 0}),
-          grouped("grouped past a vector", 61, 37, 35, {0, 1, 30, 30, 59})};
+          grouped("grouped past a vector", 61, 37, 35, {0, 1, 30, 30, 59}),
+          mixed("two sizes", 9, {{1, 3, 5}, {2, 7, 2}}, {0, 4, 4, 9}),
+          mixed("three sizes, one without rows", 13, {{2, 5, 3}, {1, 2, 9}, {1, 6, 3}}, {0, 3, 7, 7, 11}),
+          mixed("sizes without rows", 4, {{1, 2, 3}, {1, 3, 2}}, {0, 0, 0}),
+          mixed("sizes with lanes", 10, {{1, 4, 3}, {1, 2, 5}, {1, 4, 5}}, {0, 4, 5, 9}, {0, 1, 4, 4, 5, 7, 9}),
+          mixed("sizes past a vector", 97, {{2, 37, 67}, {1, 70, 35}, {1, 5, 41}}, {0, 31, 31, 60, 95}),
+          mixed("more sizes than bits in a mask", 40, many_sizes(), every_row(35))};
 }
 
 template <>
@@ -109,7 +190,12 @@ std::vector<OpCase> cases<ExpertActivation>() {
           activation("gelu", kGelu, 5, 7, absent()),
           activation("gelu past a vector", kGelu, 67, 67, absent()),
           activation("gelu with spare rows", kGelu, 9, 5, i64({0, 6, 6})),
-          activation("gelu of unused experts", kGelu, 3, 5, i64({0, 0}))};
+          activation("gelu of unused experts", kGelu, 3, 5, i64({0, 0})),
+          mixed_activation("two widths", 9, {{kSwiGlu, 1, 3}, {kSwiGlu, 2, 5}}, {0, 4, 4, 9}),
+          mixed_activation("kinds and widths", 14, {{kGelu, 1, 7}, {kSwiGlu, 2, 3}, {kGelu, 1, 2}}, {0, 3, 6, 9, 12}),
+          mixed_activation("kinds without rows", 3, {{kGelu, 1, 4}, {kSwiGlu, 1, 2}}, {0, 0, 0}),
+          mixed_activation("kinds past a vector", 99, {{kSwiGlu, 1, 67}, {kGelu, 2, 70}, {kSwiGlu, 1, 35}},
+                           {0, 31, 31, 62, 97})};
 }
 
 template <>
