@@ -1,8 +1,8 @@
 #include "model/feed_forward.h"
 
+#include <algorithm>
 #include <cmath>
 
-#include "autograd/ops/activation.h"
 #include "autograd/ops/linear.h"
 #include "autograd/ops/permute.h"
 #include "autograd/ops/router.h"
@@ -19,39 +19,71 @@ parallel::ExpertRows all_rows(Variable x) { return {std::move(x), Variable(), {0
 }  // namespace
 
 ExpertGroup::ExpertGroup(autograd::ParameterStore& store, const std::string& name,
-                         const std::vector<GroupName>& members, int64_t hidden, int64_t ffn,
-                         kernels::Activation activation, double init_std, double output_std, int lanes)
-    : activation_(activation) {
-  const bool gated = activation == kernels::Activation::kSwiGlu;
-  const int64_t groups = static_cast<int64_t>(members.size()), up_rows = gated ? 2 * ffn : ffn;
-  if (groups == 0) return;
-  std::vector<autograd::Segment> up, down;
-  for (int64_t g = 0; g < groups; ++g) {
-    const auto& [group, expert] = members[static_cast<size_t>(g)];
-    up.push_back({group + ".w1", Shape{ffn, hidden}, g * up_rows * hidden, expert});
-    if (gated) up.push_back({group + ".w3", Shape{ffn, hidden}, (g * up_rows + ffn) * hidden, expert});
-    down.push_back({group + ".w2", Shape{hidden, ffn}, g * hidden * ffn, expert});
+                         const std::vector<ExpertSpec>& experts, int64_t hidden, int lanes) {
+  std::vector<std::span<const ExpertSpec>> runs;
+  for (auto begin = experts.begin(); begin != experts.end();) {
+    const auto end =
+        std::find_if_not(begin, experts.end(), [&](const ExpertSpec& expert) { return expert.same_kind(*begin); });
+    runs.emplace_back(begin, end);
+    begin = end;
   }
-  up_ = &store.declare(name + ".up", Shape{groups, up_rows, hidden}, init_std, true, std::move(up));
-  down_ = &store.declare(name + ".down", Shape{groups, hidden, ffn}, output_std, true, std::move(down));
-  up_->lanes = down_->lanes = lanes;
+  for (size_t i = 0; i < runs.size(); ++i) {
+    add_stack(store, runs.size() == 1 ? name : name + "." + std::to_string(i), runs[i], hidden, lanes);
+  }
+}
+
+void ExpertGroup::add_stack(autograd::ParameterStore& store, const std::string& name,
+                            std::span<const ExpertSpec> experts, int64_t hidden, int lanes) {
+  const ExpertSpec& kind = experts.front();
+  const bool gated = kind.activation == kernels::Activation::kSwiGlu;
+  const autograd::ActivationStack stack{kind.activation, static_cast<int64_t>(experts.size()), kind.ffn};
+  const int64_t ffn = kind.ffn, up_rows = stack.hidden();
+  std::vector<autograd::Segment> up, down;
+  for (int64_t g = 0; g < stack.groups; ++g) {
+    const ExpertSpec& expert = experts[static_cast<size_t>(g)];
+    up.push_back({expert.name + ".w1", Shape{ffn, hidden}, g * up_rows * hidden, expert.expert});
+    if (gated) up.push_back({expert.name + ".w3", Shape{ffn, hidden}, (g * up_rows + ffn) * hidden, expert.expert});
+    down.push_back({expert.name + ".w2", Shape{hidden, ffn}, g * hidden * ffn, expert.expert});
+  }
+  const Shape up_shape{stack.groups, up_rows, hidden}, down_shape{stack.groups, hidden, ffn};
+  autograd::Parameter& first = store.declare(name + ".up", up_shape, kind.init_std, true, std::move(up));
+  autograd::Parameter& second = store.declare(name + ".down", down_shape, kind.output_std, true, std::move(down));
+  first.lanes = second.lanes = lanes;
+  stacks_.push_back({stack, count_, &first, &second});
+  count_ += stack.groups;
+}
+
+std::vector<ExpertGroup::StackPart> ExpertGroup::parts_of(const parallel::LocalExperts& experts) const {
+  std::vector<StackPart> parts;
+  for (const Stack& stack : stacks_) {
+    const int64_t begin = std::max(experts.first, stack.first);
+    const int64_t end = std::min(experts.first + experts.count, stack.first + stack.kind.groups);
+    if (begin < end) parts.push_back({stack, begin - stack.first, end - begin});
+  }
+  return parts;
 }
 
 Variable ExpertGroup::forward(autograd::Tape& tape, const RecomputeSettings& recompute,
                               parallel::ExpertRows rows) const {
-  const auto linear = [&](Variable x, autograd::Parameter& stack) {
-    std::vector<Variable> inputs{std::move(x), Variable::of(stack, rows.experts.first, rows.experts.count),
-                                 rows.offsets};
-    if (rows.lanes > 1) inputs.push_back(rows.cells);
-    return tape.apply<autograd::GroupedLinear>(std::move(inputs), rows.lanes);
+  const std::vector<StackPart> parts = parts_of(rows.experts);
+  const auto linear = [&](Variable x, autograd::Parameter* Stack::*weight) {
+    const auto part = [&](size_t i) { return Variable::of(*(parts[i].stack.*weight), parts[i].first, parts[i].count); };
+    std::vector<Variable> inputs{std::move(x), part(0), rows.offsets};
+    if (rows.lanes > 1 || parts.size() > 1) inputs.push_back(rows.cells);
+    for (size_t i = 1; i < parts.size(); ++i) inputs.push_back(part(i));
+    return tape.apply<autograd::GroupedLinear>(std::move(inputs), rows.lanes, parts.size());
   };
-  Variable hidden = linear(std::move(rows.rows), *up_);
-  Variable activated;
-  {
+  const auto activate = [&](Variable hidden) {
     const autograd::RecomputeScope scope(tape, recompute.part(RecomputePart::kExpertActivations));
-    activated = tape.apply<autograd::ExpertActivation>({std::move(hidden), rows.offsets}, activation_);
-  }
-  return linear(std::move(activated), *down_);
+    if (parts.size() == 1) {
+      return tape.apply<autograd::ExpertActivation>({std::move(hidden), rows.offsets}, parts[0].stack.kind.kind);
+    }
+    std::vector<autograd::ActivationStack> stacks;
+    for (const auto& [stack, first, count] : parts) stacks.push_back({stack.kind.kind, count, stack.kind.ffn});
+    return tape.apply<autograd::ExpertActivation>({std::move(hidden), rows.offsets}, std::move(stacks));
+  };
+  Variable hidden = linear(std::move(rows.rows), &Stack::up);
+  return linear(activate(std::move(hidden)), &Stack::down);
 }
 
 FeedForward::FeedForward(autograd::ParameterStore& store, const NetworkSettings& settings, int64_t layer,
@@ -62,22 +94,24 @@ FeedForward::FeedForward(autograd::ParameterStore& store, const NetworkSettings&
   const std::string prefix = "layers." + std::to_string(layer);
   const double output_std = model.init_std / std::sqrt(2.0 * static_cast<double>(model.num_layers));
   if (!settings.is_moe(layer)) {
-    shared_.emplace(store, prefix + ".mlp", std::vector{GroupName{prefix + ".mlp"}}, model.hidden_size,
-                    model.dense_ffn(), model.activation, model.init_std, output_std);
+    const std::string name = prefix + ".mlp";
+    const ExpertSpec dense{name, -1, model.dense_ffn(), model.activation, model.init_std, output_std};
+    shared_.emplace(store, name, std::vector{dense}, model.hidden_size);
     return;
   }
   router_ =
       &store.declare(prefix + ".moe.router.weight", Shape{moe.num_experts, model.hidden_size}, model.init_std, true);
-  std::vector<GroupName> groups;
+  std::vector<ExpertSpec> experts;
   for (const int64_t expert : shard.held) {
-    groups.push_back({prefix + ".moe.experts." + std::to_string(expert), static_cast<int>(expert)});
+    experts.push_back({prefix + ".moe.experts." + std::to_string(expert), static_cast<int>(expert),
+                       settings.expert_ffn(), model.activation, model.init_std, output_std});
   }
-  experts_.emplace(store, prefix + ".moe.experts", groups, model.hidden_size, settings.expert_ffn(), model.activation,
-                   model.init_std, output_std, dispatcher_->lanes());
+  experts_.emplace(store, prefix + ".moe.experts", experts, model.hidden_size, dispatcher_->lanes());
   if (moe.shared_experts > 0) {
     const std::string name = prefix + ".moe.shared";
-    shared_.emplace(store, name, std::vector{GroupName{name}}, model.hidden_size,
-                    moe.shared_experts * settings.expert_ffn(), model.activation, model.init_std, output_std);
+    const int64_t ffn = moe.shared_experts * settings.expert_ffn();
+    const ExpertSpec shared{name, -1, ffn, model.activation, model.init_std, output_std};
+    shared_.emplace(store, name, std::vector{shared}, model.hidden_size);
   }
 }
 

@@ -2,9 +2,11 @@
 // Feed-forward layers: experts behind a router, and the dense layer, which is one group of the same code.
 
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
+#include "autograd/ops/activation.h"
 #include "autograd/parameter_store.h"
 #include "autograd/tape.h"
 #include "model/expert_shard.h"
@@ -29,26 +31,49 @@ struct RoutingResult {
   Tensor offsets;                           // i64 [experts + 1]: rows kept
 };
 
-// One group of an ExpertGroup: an expert with its global id, or a plain layer (-1). `name` is the prefix of its
-// segments: "layers.3.moe.experts.17" gives ".w1", ".w3", ".w2".
-struct GroupName {
+// One expert of an ExpertGroup, with its global id, or a plain layer (-1). `name` is the prefix of its segments:
+// "layers.3.moe.experts.17" gives ".w1", ".w3", ".w2".
+struct ExpertSpec {
   std::string name;
   int expert = -1;
+  int64_t ffn = 0;
+  kernels::Activation activation = kernels::Activation::kSwiGlu;
+  double init_std = 0, output_std = 0;  // of w1 and w3; of w2
+
+  // Whether both can be in one stack.
+  bool same_kind(const ExpertSpec& other) const {
+    return ffn == other.ffn && activation == other.activation && init_std == other.init_std &&
+           output_std == other.output_std;
+  }
 };
 
-// w2 (activation(w1 x) [* w3 x]) for a number of experts held in two stacked parameters.
+// w2 (activation(w1 x) [* w3 x]) for a number of experts. Neighbours of one kind are a stack, held in two parameters:
+// NAME.up and NAME.down, or with several stacks NAME.0.up and so on. A product is one grouped computation over all.
 class ExpertGroup {
  public:
-  ExpertGroup(autograd::ParameterStore& store, const std::string& name, const std::vector<GroupName>& groups,
-              int64_t hidden, int64_t ffn, kernels::Activation activation, double init_std, double output_std,
-              int lanes = 1);
-  // `rows` [n, hidden] for some of the groups; without offsets, all for the one group.
+  ExpertGroup(autograd::ParameterStore& store, const std::string& name, const std::vector<ExpertSpec>& experts,
+              int64_t hidden, int lanes = 1);
+  // `rows` [n, hidden] for some of the experts; without offsets, all for the one expert.
   autograd::Variable forward(autograd::Tape& tape, const RecomputeSettings& recompute, parallel::ExpertRows rows) const;
 
  private:
-  kernels::Activation activation_;
-  autograd::Parameter* up_ = nullptr;    // [groups, 2 ffn or ffn, hidden]; null without experts
-  autograd::Parameter* down_ = nullptr;  // [groups, hidden, ffn]
+  struct Stack {
+    autograd::ActivationStack kind;
+    int64_t first;              // of its experts
+    autograd::Parameter* up;    // [groups, 2 ffn or ffn, hidden]
+    autograd::Parameter* down;  // [groups, hidden, ffn]
+  };
+  // A part of a stack: `first` counts within it.
+  struct StackPart {
+    const Stack& stack;
+    int64_t first, count;
+  };
+  void add_stack(autograd::ParameterStore& store, const std::string& name, std::span<const ExpertSpec> experts,
+                 int64_t hidden, int lanes);
+  std::vector<StackPart> parts_of(const parallel::LocalExperts& experts) const;
+
+  std::vector<Stack> stacks_;
+  int64_t count_ = 0;  // of experts
 };
 
 class FeedForward {
