@@ -28,7 +28,8 @@ nlohmann::json bench_ops(Session& session, const BenchOptions& options);
 // gradient, and packing of the weights, which happens once an update.
 nlohmann::json bench_gemm(Session& session, const BenchOptions& options);
 
-// A mixture-of-experts layer against a dense layer of the same active width, forward and backward.
+// A mixture-of-experts layer against a dense layer of the same active width, forward and backward; and experts of
+// different widths against equal ones of the same FLOPs.
 nlohmann::json bench_layer(Session& session, const BenchOptions& options);
 
 // AdamW and the gradient norm against a copy, in bytes a second, out of cache.

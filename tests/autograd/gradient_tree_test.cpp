@@ -7,6 +7,7 @@
 #include "autograd/ops/linear.h"
 #include "autograd/tape.h"
 #include "core/rng.h"
+#include "kernels/elementwise.h"
 #include "tests/autograd/poison_allocator.h"
 
 namespace cadre::autograd {
@@ -33,6 +34,18 @@ class GradientTreeTest : public ::testing::Test {
       const float value = values[static_cast<size_t>(i / (target.gradient.elements() / lanes))];
       x = target.empty ? value : x + value;
     }
+  }
+
+  Variable bounds(const std::vector<int64_t>& rows) {
+    Tensor tensor = Tensor::empty(allocator_, Dtype::kI64, Shape{static_cast<int64_t>(rows.size())});
+    std::copy(rows.begin(), rows.end(), tensor.data<int64_t>());
+    return Variable::leaf(tensor);
+  }
+  Tensor random(Shape shape, uint64_t stream) {
+    Rng rng(3, RngPurpose::kTest, stream);
+    Tensor tensor = Tensor::empty(allocator_, Dtype::kF32, shape);
+    for (int64_t i = 0; i < tensor.elements(); ++i) tensor.data<float>()[i] = static_cast<float>(rng.normal());
+    return tensor;
   }
 
   testing::PoisonAllocator allocator_;
@@ -140,17 +153,6 @@ TEST_F(GradientTreeTest, GroupedLinearWritesItsLanes) {
   Parameter& w = store.declare("w", {2, 3, 4}, 1, true);
   w.lanes = 2;
   store.materialise(context_, 1);
-  const auto bounds = [&](const std::vector<int64_t>& rows) {
-    Tensor tensor = Tensor::empty(allocator_, Dtype::kI64, Shape{static_cast<int64_t>(rows.size())});
-    std::copy(rows.begin(), rows.end(), tensor.data<int64_t>());
-    return Variable::leaf(tensor);
-  };
-  const auto random = [&](Shape shape, uint64_t stream) {
-    Rng rng(3, RngPurpose::kTest, stream);
-    Tensor tensor = Tensor::empty(allocator_, Dtype::kF32, shape);
-    for (int64_t i = 0; i < tensor.elements(); ++i) tensor.data<float>()[i] = static_cast<float>(rng.normal());
-    return tensor;
-  };
   const Tensor x = random({9, 4}, 1), dy = random({9, 3}, 2);
   const auto backward = [&](const std::vector<int64_t>& cells) {
     Tape tape(context_);
@@ -175,6 +177,44 @@ TEST_F(GradientTreeTest, GroupedLinearWritesItsLanes) {
   trees.complete(w, true);
   EXPECT_EQ(values(w.gradient.slice(0, 1)), wanted);
   EXPECT_EQ(values(w.gradient.slice(1, 2)), lane_alone(5, 9));
+}
+
+// A stack of groups with one column less: its lanes are those of a stack alone.
+TEST_F(GradientTreeTest, SeveralStacksWriteTheirLanes) {
+  ParameterStore store;
+  Parameter& wide = store.declare("wide", {1, 3, 4}, 1, true);
+  Parameter& narrow = store.declare("narrow", {2, 2, 3}, 1, true);
+  wide.lanes = narrow.lanes = 2;
+  store.materialise(context_, 1);
+  const Tensor x = random({12, 4}, 1), dy = random({12, 3}, 2);
+  // Rows of the narrow groups, cut to their columns.
+  const auto cut = [&](const Tensor& rows, int64_t columns) {
+    const Tensor part = Tensor::empty(allocator_, Dtype::kF32, {7, columns});
+    kernels::copy(context_.exec, rows.slice(5, 12).view().columns(0, columns), part);
+    return part;
+  };
+  const auto gradients = [&](Parameter& weight, auto&& apply, const Tensor& gradient) {
+    GradientTrees trees(context_, store);
+    Tape tape(context_);
+    tape.backward({{apply(tape), gradient}});
+    trees.complete(weight, true);
+    return values(weight.gradient);
+  };
+  const auto together = [&](Tape& tape) {
+    return tape.apply<GroupedLinear>({Variable::leaf(x), Variable::of(wide), bounds({0, 5, 8, 12}),
+                                      bounds({0, 2, 5, 5, 8, 9, 12}), Variable::of(narrow)},
+                                     2, size_t{2});
+  };
+  const auto wide_alone = [&](Tape& tape) {
+    return tape.apply<GroupedLinear>(
+        {Variable::leaf(x.slice(0, 5)), Variable::of(wide), bounds({0, 5}), bounds({0, 2, 5})}, 2);
+  };
+  const auto narrow_alone = [&](Tape& tape) {
+    return tape.apply<GroupedLinear>(
+        {Variable::leaf(cut(x, 3)), Variable::of(narrow), bounds({0, 3, 7}), bounds({0, 0, 3, 4, 7})}, 2);
+  };
+  EXPECT_EQ(gradients(wide, together, dy), gradients(wide, wide_alone, dy.slice(0, 5)));
+  EXPECT_EQ(gradients(narrow, together, dy), gradients(narrow, narrow_alone, cut(dy, 2)));
 }
 
 }  // namespace
