@@ -2,6 +2,8 @@
 
 #include <fmt/core.h>
 
+#include "model/expert_layout.h"
+
 namespace cadre::config {
 
 void Schema<launch::RunSettings>::fields(Fields<launch::RunSettings>& f) {
@@ -177,6 +179,14 @@ void Schema<launch::Settings>::fields(Fields<launch::Settings>& f) {
   f.add("checkpoint", &S::checkpoint, "Checkpoints");
   f.add("validation", &S::validation, "Held-out loss while training");
   f.add("monitor", &S::monitor, "Reports");
+}
+
+void Schema<launch::Settings>::check(const launch::Settings& s, Problems& problems) {
+  try {
+    const model::ExpertLayout layout(s.network());
+  } catch (const model::ExpertLayoutError& failure) {
+    problems.add(failure.key(), failure.text());
+  }
 }
 
 }  // namespace cadre::config

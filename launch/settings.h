@@ -190,5 +190,6 @@ struct Schema<launch::MonitorSettings> {
 template <>
 struct Schema<launch::Settings> {
   static void fields(Fields<launch::Settings>& f);
+  static void check(const launch::Settings& s, Problems& problems);
 };
 }  // namespace cadre::config

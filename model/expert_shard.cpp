@@ -10,4 +10,12 @@ ExpertShard ExpertShard::whole(int64_t experts) {
   return shard;
 }
 
+ExpertShards ExpertShards::whole(const ExpertLayout& layout) {
+  std::vector<ExpertShard> shards;
+  for (int64_t layer = 0; layer < layout.layers(); ++layer) {
+    shards.push_back(ExpertShard::whole(layout.layer(layer).experts()));
+  }
+  return ExpertShards(std::move(shards));
+}
+
 }  // namespace cadre::model

@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "model/expert_layout.h"
 #include "parallel/expert/dispatcher.h"
 
 namespace cadre::model {
@@ -24,6 +25,8 @@ class ExpertShards {
  public:
   ExpertShards(ExpertShard of_all) : shards_{std::move(of_all)} {}
   explicit ExpertShards(std::vector<ExpertShard> by_layer) : shards_(std::move(by_layer)) {}
+  // All experts on one rank.
+  static ExpertShards whole(const ExpertLayout& layout);
   const ExpertShard& of(int64_t layer) const {
     return shards_.size() == 1 ? shards_.front() : shards_.at(static_cast<size_t>(layer));
   }

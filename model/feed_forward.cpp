@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "autograd/ops/linear.h"
+#include "autograd/ops/norm.h"
 #include "autograd/ops/permute.h"
 #include "autograd/ops/router.h"
 
@@ -23,12 +24,13 @@ ExpertGroup::ExpertGroup(autograd::ParameterStore& store, const std::string& nam
   std::vector<std::span<const ExpertSpec>> runs;
   for (auto begin = experts.begin(); begin != experts.end();) {
     const auto end =
-        std::find_if_not(begin, experts.end(), [&](const ExpertSpec& expert) { return expert.same_kind(*begin); });
+        std::find_if_not(begin, experts.end(), [&](const ExpertSpec& expert) { return expert.stack == begin->stack; });
     runs.emplace_back(begin, end);
     begin = end;
   }
-  for (size_t i = 0; i < runs.size(); ++i) {
-    add_stack(store, runs.size() == 1 ? name : name + "." + std::to_string(i), runs[i], hidden, lanes);
+  for (const std::span<const ExpertSpec> run : runs) {
+    const std::string& stack = run.front().stack;
+    add_stack(store, stack.empty() ? name : name + "." + stack, run, hidden, lanes);
   }
 }
 
@@ -86,38 +88,40 @@ Variable ExpertGroup::forward(autograd::Tape& tape, const RecomputeSettings& rec
   return linear(activate(std::move(hidden)), &Stack::down);
 }
 
-FeedForward::FeedForward(autograd::ParameterStore& store, const NetworkSettings& settings, int64_t layer,
-                         const ExpertShard& shard)
-    : settings_(settings), layer_(layer), dispatcher_(shard.dispatcher) {
+FeedForward::FeedForward(autograd::ParameterStore& store, const NetworkSettings& settings, const LayerExperts& experts,
+                         int64_t layer, const ExpertShard& shard)
+    : settings_(settings), layout_(experts), layer_(layer), dispatcher_(shard.dispatcher) {
   const ModelSettings& model = settings.model;
-  const MoeSettings& moe = settings.moe;
   const std::string prefix = "layers." + std::to_string(layer);
-  const double output_std = model.init_std / std::sqrt(2.0 * static_cast<double>(model.num_layers));
-  if (!settings.is_moe(layer)) {
-    const std::string name = prefix + ".mlp";
-    const ExpertSpec dense{name, -1, model.dense_ffn(), model.activation, model.init_std, output_std};
-    shared_.emplace(store, name, std::vector{dense}, model.hidden_size);
+  const double shrink = std::sqrt(2.0 * static_cast<double>(model.num_layers));
+  const auto spec = [&](const std::string& name, int id, const ExpertKind& kind, int64_t count = 1) {
+    return ExpertSpec{name, id, count * kind.ffn_hidden_size, kind.activation, kind.init_std, kind.init_std / shrink};
+  };
+  // Experts that all tokens take are one wide one.
+  const auto add_wide = [&](const std::string& name, int64_t count, const ExpertKind& kind) {
+    shared_.emplace_back(store, name, std::vector{spec(name, -1, kind, count)}, model.hidden_size);
+  };
+  if (!experts.is_moe()) {
+    add_wide(prefix + ".mlp", 1, {model.dense_ffn(), model.activation, model.init_std});
     return;
   }
   router_ =
-      &store.declare(prefix + ".moe.router.weight", Shape{moe.num_experts, model.hidden_size}, model.init_std, true);
-  std::vector<ExpertSpec> experts;
+      &store.declare(prefix + ".moe.router.weight", Shape{experts.experts(), model.hidden_size}, model.init_std, true);
+  std::vector<ExpertSpec> held;
   for (const int64_t expert : shard.held) {
-    experts.push_back({prefix + ".moe.experts." + std::to_string(expert), static_cast<int>(expert),
-                       settings.expert_ffn(), model.activation, model.init_std, output_std});
+    const std::string name = prefix + ".moe.experts." + std::to_string(expert);
+    held.push_back(spec(name, static_cast<int>(expert), experts.set_of(expert).kind));
+    if (experts.kinds_in_a_row() > 1) held.back().stack = std::to_string(experts.kind_index(expert));
   }
-  experts_.emplace(store, prefix + ".moe.experts", experts, model.hidden_size, dispatcher_->lanes());
-  if (moe.shared_experts > 0) {
-    const std::string name = prefix + ".moe.shared";
-    const int64_t ffn = moe.shared_experts * settings.expert_ffn();
-    const ExpertSpec shared{name, -1, ffn, model.activation, model.init_std, output_std};
-    shared_.emplace(store, name, std::vector{shared}, model.hidden_size);
+  experts_.emplace(store, prefix + ".moe.experts", held, model.hidden_size, dispatcher_->lanes());
+  for (const ExpertSet& set : experts.shared) {
+    add_wide(prefix + ".moe.shared" + (set.name.empty() ? "" : "." + set.name), set.count, set.kind);
   }
 }
 
 Variable FeedForward::forward(autograd::Tape& tape, const ForwardOptions& options, Variable x, const Tensor& replay,
                               const Tensor& fractions, std::vector<RoutingResult>& routing) const {
-  if (!experts_) return shared_->forward(tape, settings_.recompute, all_rows(std::move(x)));
+  if (!experts_) return shared_.front().forward(tape, settings_.recompute, all_rows(std::move(x)));
   return routed(tape, options, x, replay, fractions, routing);
 }
 
@@ -127,7 +131,7 @@ Variable FeedForward::routed(autograd::Tape& tape, const ForwardOptions& options
   const MoeSettings& moe = settings_.moe;
   const int64_t tokens = x.shape()[0];
   const BalanceSettings& balance = moe.balance;
-  autograd::RouterOptions router{.top_k = moe.top_k, .renormalise = moe.router.renormalise};
+  autograd::RouterOptions router{.top_k = layout_.top_k, .renormalise = moe.router.renormalise};
   if (options.training) {
     router.scopes = balance.scope == BalanceScope::kSequence ? options.sequences : 1;
     router.balance_coef = balance.aux_loss_coef;
@@ -143,12 +147,12 @@ Variable FeedForward::routed(autograd::Tape& tape, const ForwardOptions& options
   tape.pin(out[Router::kZLoss]);
   int64_t capacity = -1;
   if (options.training && moe.capacity_factor) {
-    const double fair = static_cast<double>(tokens * moe.top_k) / static_cast<double>(moe.num_experts);
+    const double fair = static_cast<double>(tokens * layout_.top_k) / static_cast<double>(layout_.experts());
     const double most = *moe.capacity_factor * fair;
     capacity = static_cast<int64_t>(std::ceil(most - 1e-9 * most));  // 1.1 * 100 is 110, not 111
   }
-  auto plan = tape.apply_all<autograd::PlanRows>({out[Router::kIds], out[Router::kWeights]}, moe.num_experts, capacity,
-                                                 moe.drop_policy);
+  auto plan = tape.apply_all<autograd::PlanRows>({out[Router::kIds], out[Router::kWeights]}, layout_.experts(),
+                                                 capacity, moe.drop_policy);
   const Variable &offsets = plan[0], &row_of_slot = plan[1], &slot_of_row = plan[2];
   routing.push_back({layer_, out[Router::kBalanceLoss], out[Router::kZLoss], out[Router::kCounts].tensor(),
                      out[Router::kProbSums].tensor(), out[Router::kIds].tensor(), offsets.tensor()});
@@ -158,7 +162,10 @@ Variable FeedForward::routed(autograd::Tape& tape, const ForwardOptions& options
   };
   Variable base;
   const auto meanwhile = [&] {
-    if (shared_) base = shared_->forward(tape, settings_.recompute, all_rows(x));
+    for (const ExpertGroup& set : shared_) {
+      Variable y = set.forward(tape, settings_.recompute, all_rows(x));
+      base = base ? tape.apply<autograd::Add>({std::move(base), std::move(y)}) : std::move(y);
+    }
   };
   Variable y = dispatcher_->run(tape, std::move(rows), offsets, static_cast<int>(layer_), experts, meanwhile);
   return tape.apply<autograd::CombineRows>({std::move(y), row_of_slot, out[Router::kWeights], std::move(base)});

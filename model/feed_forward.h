@@ -39,16 +39,12 @@ struct ExpertSpec {
   int64_t ffn = 0;
   kernels::Activation activation = kernels::Activation::kSwiGlu;
   double init_std = 0, output_std = 0;  // of w1 and w3; of w2
-
-  // Whether both can be in one stack.
-  bool same_kind(const ExpertSpec& other) const {
-    return ffn == other.ffn && activation == other.activation && init_std == other.init_std &&
-           output_std == other.output_std;
-  }
+  std::string stack{};                  // which of the model's stacks it belongs to, on any rank; "" where there is one
 };
 
-// w2 (activation(w1 x) [* w3 x]) for a number of experts. Neighbours of one kind are a stack, held in two parameters:
-// NAME.up and NAME.down, or with several stacks NAME.0.up and so on. A product is one grouped computation over all.
+// w2 (activation(w1 x) [* w3 x]) for a number of experts. Neighbours of one stack, which are of one kind, are held in
+// two parameters: NAME.up and NAME.down, or with the stack's name NAME.0.up and so on. A product is one grouped
+// computation over all.
 class ExpertGroup {
  public:
   ExpertGroup(autograd::ParameterStore& store, const std::string& name, const std::vector<ExpertSpec>& experts,
@@ -78,8 +74,9 @@ class ExpertGroup {
 
 class FeedForward {
  public:
-  FeedForward(autograd::ParameterStore& store, const NetworkSettings& settings, int64_t layer,
-              const ExpertShard& shard);
+  // `experts`: what the layer has in all. Both settings and experts must outlive it.
+  FeedForward(autograd::ParameterStore& store, const NetworkSettings& settings, const LayerExperts& experts,
+              int64_t layer, const ExpertShard& shard);
 
   // x [tokens, hidden] -> branch [tokens, hidden]. `replay`: ids i32 [tokens, k] to route by, or empty. `fractions`:
   // f64 [experts], the previous step's global expert fractions for the scope `global_batch`, or empty. `routing` gets
@@ -92,11 +89,12 @@ class FeedForward {
                             const Tensor& replay, const Tensor& fractions, std::vector<RoutingResult>& routing) const;
 
   const NetworkSettings& settings_;
+  const LayerExperts& layout_;
   int64_t layer_;
   std::shared_ptr<const parallel::Dispatcher> dispatcher_;
   autograd::Parameter* router_ = nullptr;
   std::optional<ExpertGroup> experts_;  // those of this rank
-  std::optional<ExpertGroup> shared_;   // shared experts, or the whole dense layer
+  std::vector<ExpertGroup> shared_;     // sets of shared experts, or the whole dense layer
 };
 
 }  // namespace cadre::model

@@ -1,22 +1,39 @@
 #include "model/flops.h"
 
+#include <cmath>
+
 namespace cadre::model {
 
-int64_t active_parameters_of_layer(const NetworkSettings& settings, int64_t layer) {
-  const ModelSettings& model = settings.model;
-  const int64_t h = model.hidden_size;
-  const int64_t matrices = model.activation == kernels::Activation::kSwiGlu ? 3 : 2;
-  const int64_t attention = h * model.head_size() * (2 * model.num_heads + 2 * model.kv_heads());
-  if (!settings.is_moe(layer)) return attention + matrices * h * model.dense_ffn();
-  const int64_t experts = settings.moe.top_k + settings.moe.shared_experts;
-  return attention + h * settings.moe.num_experts + matrices * h * settings.expert_ffn() * experts;
+namespace {
+
+int64_t matrices_of(kernels::Activation activation) { return activation == kernels::Activation::kSwiGlu ? 3 : 2; }
+
+// Parameters of one expert for each column of the hidden width, times the width, over all of a set.
+double parameters_of(const std::vector<ExpertSet>& sets) {
+  double total = 0;
+  for (const ExpertSet& set : sets) {
+    total += static_cast<double>(set.count * matrices_of(set.kind.activation) * set.kind.ffn_hidden_size);
+  }
+  return total;
 }
 
-double layer_flops(const NetworkSettings& settings, int64_t layer, int64_t sequence_length) {
+}  // namespace
+
+int64_t active_parameters_of_layer(const NetworkSettings& settings, const LayerExperts& experts) {
+  const ModelSettings& model = settings.model;
+  const int64_t h = model.hidden_size;
+  const int64_t attention = h * model.head_size() * (2 * model.num_heads + 2 * model.kv_heads());
+  if (!experts.is_moe()) return attention + matrices_of(model.activation) * h * model.dense_ffn();
+  const double chosen = static_cast<double>(experts.top_k) / static_cast<double>(experts.experts());
+  const double columns = chosen * parameters_of(experts.routed) + parameters_of(experts.shared);
+  return attention + h * experts.experts() + h * std::llround(columns);
+}
+
+double layer_flops(const NetworkSettings& settings, const LayerExperts& experts, int64_t sequence_length) {
   const ModelSettings& model = settings.model;
   const double attention =
       2.0 * static_cast<double>(model.num_heads * model.head_size()) * static_cast<double>(sequence_length + 1);
-  return 2.0 * static_cast<double>(active_parameters_of_layer(settings, layer)) + attention;
+  return 2.0 * static_cast<double>(active_parameters_of_layer(settings, experts)) + attention;
 }
 
 double head_flops(const NetworkSettings& settings) {

@@ -3,15 +3,15 @@
 
 #include <cstdint>
 
-#include "model/settings.h"
+#include "model/expert_layout.h"
 
 namespace cadre::model {
 
 // Parameters of a layer, of the router and of top_k experts in an MoE one, that a token passes through in matrix
-// products.
-int64_t active_parameters_of_layer(const NetworkSettings& settings, int64_t layer);
+// products. Experts of different kinds are taken to be chosen alike.
+int64_t active_parameters_of_layer(const NetworkSettings& settings, const LayerExperts& experts);
 // Megatron's convention: two for each active parameter, and the causal half of attention.
-double layer_flops(const NetworkSettings& settings, int64_t layer, int64_t sequence_length);
+double layer_flops(const NetworkSettings& settings, const LayerExperts& experts, int64_t sequence_length);
 double head_flops(const NetworkSettings& settings);
 
 }  // namespace cadre::model

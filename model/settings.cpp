@@ -48,41 +48,6 @@ void Schema<model::ModelSettings>::check(const model::ModelSettings& s, Problems
   }
 }
 
-void Schema<model::BalanceSettings>::fields(Fields<model::BalanceSettings>& f) {
-  using S = model::BalanceSettings;
-  f.about("Auxiliary losses that keep experts in use.");
-  f.add("aux_loss_coef", &S::aux_loss_coef, "Coefficient of the Switch/GShard balance loss; 0 turns it off").min(0);
-  f.add("scope", &S::scope, "Over which tokens an expert's share is measured");
-  f.add("z_loss_coef", &S::z_loss_coef, "Coefficient of the router z-loss; 0 turns it off").min(0);
-}
-
-void Schema<model::RouterSettings>::fields(Fields<model::RouterSettings>& f) {
-  f.about("Softmax top-k router, in FP32 or wider.");
-  f.add("renormalise", &model::RouterSettings::renormalise, "Divide the chosen probabilities by their sum");
-}
-
-void Schema<model::MoeSettings>::fields(Fields<model::MoeSettings>& f) {
-  using S = model::MoeSettings;
-  f.about("Experts; num_experts 0 is a dense model.");
-  f.add("num_experts", &S::num_experts, "Routed experts of a layer").min(0).shorthand();
-  f.add("top_k", &S::top_k, "Experts of a token").min(1).max(64);
-  f.add("ffn_hidden_size", &S::ffn_hidden_size, "Hidden width of one expert; auto: model.ffn_hidden_size").min(1);
-  f.add("shared_experts", &S::shared_experts, "Experts that every token takes").min(0);
-  f.add("dense_layers", &S::dense_layers, "Leading layers without experts").min(0);
-  f.add("capacity_factor", &S::capacity_factor,
-        "An expert keeps at most this many times its fair share of a micro-batch; null: dropless; never at inference")
-      .above(0);
-  f.add("drop_policy", &S::drop_policy, "Which tokens stay under capacity: highest score, or first position");
-  f.add("router", &S::router, "The router");
-  f.add("balance", &S::balance, "Balance losses");
-}
-
-void Schema<model::MoeSettings>::check(const model::MoeSettings& s, Problems& problems) {
-  if (s.num_experts > 0 && s.top_k > s.num_experts) {
-    problems.add("top_k", fmt::format("{} is more than num_experts {}", s.top_k, s.num_experts));
-  }
-}
-
 void Schema<model::RecomputeSettings>::fields(Fields<model::RecomputeSettings>& f) {
   using S = model::RecomputeSettings;
   f.about("Gradient checkpointing: what the backward computes again instead of keeping. Bits do not change.");

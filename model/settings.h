@@ -1,9 +1,9 @@
 #pragma once
-// The shape of the network: `model`, `moe` and `recompute` of a config.
+// The shape of the network: `model` and `recompute` of a config; moe_settings.h has `moe`.
 
 #include "core/config/fields.h"
 #include "kernels/activation.h"
-#include "kernels/permute.h"
+#include "model/moe_settings.h"
 
 namespace cadre::model {
 
@@ -27,30 +27,6 @@ struct ModelSettings {
   int64_t dense_ffn() const { return ffn_hidden_size.value_or((hidden_size * 8 / 3 + 31) / 32 * 32); }
 };
 
-enum class BalanceScope { kSequence, kMicroBatch, kGlobalBatch };
-
-struct BalanceSettings {
-  double aux_loss_coef = 0.01;
-  BalanceScope scope = BalanceScope::kMicroBatch;
-  double z_loss_coef = 0.001;
-};
-
-struct RouterSettings {
-  bool renormalise = true;
-};
-
-struct MoeSettings {
-  int64_t num_experts = 0;  // 0: a dense model
-  int64_t top_k = 2;
-  config::Auto<int64_t> ffn_hidden_size;  // of one expert; auto: model.ffn_hidden_size
-  int64_t shared_experts = 0;             // always active, each of ffn_hidden_size
-  int64_t dense_layers = 0;               // leading layers without experts
-  std::optional<double> capacity_factor;  // null: dropless
-  kernels::DropPolicy drop_policy = kernels::DropPolicy::kByScore;
-  RouterSettings router;
-  BalanceSettings balance;
-};
-
 enum class RecomputeMode { kNone, kSelective, kFull };
 enum class RecomputePart { kNorms, kAttention, kExpertActivations };
 
@@ -69,28 +45,10 @@ struct NetworkSettings {
   RecomputeSettings recompute;
 
   int64_t expert_ffn() const { return moe.ffn_hidden_size.value_or(model.dense_ffn()); }
-  bool is_moe(int64_t layer) const { return moe.num_experts > 0 && layer >= moe.dense_layers; }
-  int64_t moe_index(int64_t layer) const { return layer - moe.dense_layers; }  // of an MoE layer, among those
 };
 
 }  // namespace cadre::model
 
-template <>
-struct cadre::config::EnumNames<cadre::kernels::Activation> {
-  using enum cadre::kernels::Activation;
-  static constexpr EnumName<cadre::kernels::Activation> values[] = {{kSwiGlu, "swiglu"}, {kGelu, "gelu"}};
-};
-template <>
-struct cadre::config::EnumNames<cadre::kernels::DropPolicy> {
-  using enum cadre::kernels::DropPolicy;
-  static constexpr EnumName<cadre::kernels::DropPolicy> values[] = {{kByScore, "score"}, {kByPosition, "position"}};
-};
-template <>
-struct cadre::config::EnumNames<cadre::model::BalanceScope> {
-  using enum cadre::model::BalanceScope;
-  static constexpr EnumName<cadre::model::BalanceScope> values[] = {
-      {kSequence, "sequence"}, {kMicroBatch, "micro_batch"}, {kGlobalBatch, "global_batch"}};
-};
 template <>
 struct cadre::config::EnumNames<cadre::model::RecomputeMode> {
   using enum cadre::model::RecomputeMode;
@@ -109,19 +67,6 @@ template <>
 struct Schema<model::ModelSettings> {
   static void fields(Fields<model::ModelSettings>& f);
   static void check(const model::ModelSettings& s, Problems& problems);
-};
-template <>
-struct Schema<model::BalanceSettings> {
-  static void fields(Fields<model::BalanceSettings>& f);
-};
-template <>
-struct Schema<model::RouterSettings> {
-  static void fields(Fields<model::RouterSettings>& f);
-};
-template <>
-struct Schema<model::MoeSettings> {
-  static void fields(Fields<model::MoeSettings>& f);
-  static void check(const model::MoeSettings& s, Problems& problems);
 };
 template <>
 struct Schema<model::RecomputeSettings> {

@@ -21,24 +21,34 @@ constexpr int kEmbeddingUse = 0, kHeadUse = 1;
 
 }  // namespace
 
-Transformer::Layer::Layer(autograd::ParameterStore& store, const NetworkSettings& settings, int64_t index,
-                          const ExpertShard& shard)
+std::vector<Tensor> uniform_fractions(Allocator& allocator, const ExpertLayout& experts) {
+  std::vector<Tensor> fractions;
+  for (const int64_t layer : experts.moe_layers()) {
+    const int64_t count = experts.layer(layer).experts();
+    fractions.push_back(Tensor::empty(allocator, Dtype::kF64, Shape{count}));
+    std::fill_n(fractions.back().data<double>(), count, 1.0 / static_cast<double>(count));
+  }
+  return fractions;
+}
+
+Transformer::Layer::Layer(autograd::ParameterStore& store, const NetworkSettings& settings, const LayerExperts& experts,
+                          int64_t index, const ExpertShard& shard)
     : attention_norm(&store.declare("layers." + std::to_string(index) + ".attention_norm.weight",
                                     Shape{settings.model.hidden_size}, -1, false)),
       attention(store, settings, index),
       ffn_norm(&store.declare("layers." + std::to_string(index) + ".ffn_norm.weight", Shape{settings.model.hidden_size},
                               -1, false)),
-      ffn(store, settings, index, shard) {}
+      ffn(store, settings, experts, index, shard) {}
 
 Transformer::Transformer(autograd::ParameterStore& store, NetworkSettings settings)
-    : Transformer(store, settings, ExpertShard::whole(settings.moe.num_experts)) {}
+    : Transformer(store, settings, ExpertShards::whole(ExpertLayout(settings))) {}
 
 Transformer::Transformer(autograd::ParameterStore& store, NetworkSettings settings, const ExpertShards& shards)
     : Transformer(store, settings, shards, {StageSpan::whole(settings.model.num_layers)}) {}
 
 Transformer::Transformer(autograd::ParameterStore& store, NetworkSettings settings, const ExpertShards& shards,
                          std::vector<StageSpan> stages)
-    : settings_(std::move(settings)), stages_(std::move(stages)) {
+    : settings_(std::move(settings)), experts_(settings_), stages_(std::move(stages)) {
   const ModelSettings& model = settings_.model;
   if (model.vocab_size.is_auto()) throw InternalError("the vocabulary size of the model is not resolved");
   const Shape table{*model.vocab_size.value, model.hidden_size};
@@ -51,7 +61,7 @@ Transformer::Transformer(autograd::ParameterStore& store, NetworkSettings settin
   for (const StageSpan& stage : stages_) {
     if (stage.first) embedding_ = declare_embedding();
     for (int64_t i = stage.begin; i < stage.end; ++i) {
-      layers_[static_cast<size_t>(i)] = std::make_unique<Layer>(store, settings_, i, shards.of(i));
+      layers_[static_cast<size_t>(i)] = std::make_unique<Layer>(store, settings_, experts_.layer(i), i, shards.of(i));
     }
     if (!stage.last) continue;
     final_norm_ = &store.declare("final_norm.weight", Shape{model.hidden_size}, -1, false);
@@ -106,8 +116,8 @@ SequenceLayout Transformer::layout_of(autograd::Tape& tape, const TokenBatch& ba
 void Transformer::run_layer(autograd::Tape& tape, const SequenceLayout& layout, const ForwardInputs& inputs,
                             int64_t index, Residual& residual, std::vector<RoutingResult>& routing) {
   Layer& layer = *layers_[static_cast<size_t>(index)];
-  const bool moe = settings_.is_moe(index);
-  const auto moe_index = static_cast<size_t>(settings_.moe_index(index));
+  const bool moe = experts_.is_moe(index);
+  const size_t moe_index = experts_.moe_index(index);
   ForwardOptions options = inputs.options;
   options.sequences = layout.batch;
   const RecomputeScope scope(tape, settings_.recompute.layers());
@@ -153,20 +163,17 @@ void Transformer::join(autograd::Tape& tape, Residual& residual) {
   residual.branch = Variable();
 }
 
-int64_t Transformer::moe_layers() const {
-  return settings_.moe.num_experts > 0 ? std::max<int64_t>(0, settings_.model.num_layers - settings_.moe.dense_layers)
-                                       : 0;
-}
-
 int64_t Transformer::active_parameters() const {
   int64_t total = *settings_.model.vocab_size.value * settings_.model.hidden_size;
-  for (int64_t i = 0; i < settings_.model.num_layers; ++i) total += active_parameters_of_layer(settings_, i);
+  for (int64_t i = 0; i < settings_.model.num_layers; ++i)
+    total += active_parameters_of_layer(settings_, experts_.layer(i));
   return total;
 }
 
 double Transformer::training_flops_per_token(int64_t sequence_length) const {
   double forward = head_flops(settings_);
-  for (int64_t i = 0; i < settings_.model.num_layers; ++i) forward += layer_flops(settings_, i, sequence_length);
+  for (int64_t i = 0; i < settings_.model.num_layers; ++i)
+    forward += layer_flops(settings_, experts_.layer(i), sequence_length);
   return 3.0 * forward;
 }
 

@@ -49,6 +49,9 @@ struct ForwardInputs {
   autograd::Variable stream{};  // what the stage before gave; empty where the stage is the first
 };
 
+// For ForwardInputs::fractions of a first step.
+std::vector<Tensor> uniform_fractions(Allocator& allocator, const ExpertLayout& experts);
+
 class Transformer {
  public:
   // Declares the parameters in `store`, of the experts those that this rank holds. settings.model.vocab_size must be
@@ -67,7 +70,7 @@ class Transformer {
   const std::vector<StageSpan>& stages() const { return stages_; }
   // How many of the stages here use a parameter: 1, but for an embedding that another one ties to its output.
   int stages_using(const autograd::Parameter& parameter) const;
-  int64_t moe_layers() const;  // of the whole model, as all that follows
+  const ExpertLayout& experts() const { return experts_; }  // of the whole model, as all that follows
   // Matrix-product FLOPs of forward and backward for one token at this sequence length (Megatron's convention: 3x
   // forward, causal half of attention, top_k experts only).
   double training_flops_per_token(int64_t sequence_length) const;
@@ -81,7 +84,8 @@ class Transformer {
     AttentionBlock attention;
     autograd::Parameter* ffn_norm;
     FeedForward ffn;
-    Layer(autograd::ParameterStore& store, const NetworkSettings& settings, int64_t index, const ExpertShard& shard);
+    Layer(autograd::ParameterStore& store, const NetworkSettings& settings, const LayerExperts& experts, int64_t index,
+          const ExpertShard& shard);
   };
   // The residual stream, with the addition of the last branch still to be done (it is fused with the next norm).
   struct Residual {
@@ -99,6 +103,7 @@ class Transformer {
   SequenceLayout layout_of(autograd::Tape& tape, const TokenBatch& batch, const GenerationState* state);
 
   NetworkSettings settings_;
+  ExpertLayout experts_;
   std::vector<StageSpan> stages_;
   autograd::Parameter* embedding_ = nullptr;    // of a first stage
   std::vector<std::unique_ptr<Layer>> layers_;  // of the whole model; null where they are not here

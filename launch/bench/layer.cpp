@@ -17,7 +17,8 @@ class Layer {
   Layer(Session& session, const model::NetworkSettings& settings)
       : context_(session.context()),
         settings_(settings),
-        ffn_(store_, settings_, 0, model::ExpertShard::whole(settings_.moe.num_experts)) {
+        experts_(settings_),
+        ffn_(store_, settings_, experts_.layer(0), 0, model::ExpertShard::whole(experts_.layer(0).experts())) {
     store_.materialise(context_, 1);
   }
   Layer(const Layer&) = delete;
@@ -46,6 +47,7 @@ class Layer {
  private:
   const autograd::Context& context_;
   model::NetworkSettings settings_;
+  model::ExpertLayout experts_;
   autograd::ParameterStore store_;
   model::FeedForward ffn_;
 };
@@ -116,8 +118,11 @@ class Experts {
  private:
   static std::vector<model::ExpertSpec> specs_of(const std::vector<int64_t>& widths) {
     std::vector<model::ExpertSpec> specs;
+    int stack = 0;
     for (const int64_t ffn : widths) {
-      specs.push_back({std::to_string(specs.size()), -1, ffn, kernels::Activation::kSwiGlu, 0.02, 0.02});
+      if (!specs.empty() && specs.back().ffn != ffn) ++stack;
+      const std::string name = std::to_string(specs.size());
+      specs.push_back({name, -1, ffn, kernels::Activation::kSwiGlu, 0.02, 0.02, std::to_string(stack)});
     }
     return specs;
   }

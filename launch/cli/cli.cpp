@@ -67,7 +67,11 @@ void add_config(CLI::App& app, Action& action) {
   CLI::App* config = app.add_subcommand("config", "Look at configs")->require_subcommand(1);
   CLI::App* show = config->add_subcommand("show", "Print the resolved config, and what set each value");
   add_config_arguments(*show, *arguments);
-  show->callback([&action, arguments] { action = [arguments] { return command_config_show(*arguments); }; });
+  const auto experts = std::make_shared<bool>(false);
+  show->add_flag("--experts", *experts, "The experts of every layer instead");
+  show->callback([&action, arguments, experts] {
+    action = [arguments, experts] { return command_config_show(*arguments, *experts); };
+  });
   CLI::App* check = config->add_subcommand("check", "Check a config");
   add_config_arguments(*check, *arguments);
   check->callback([&action, arguments] { action = [arguments] { return command_config_check(*arguments); }; });

@@ -29,7 +29,8 @@ struct VerifyArguments {
 };
 int command_verify(const VerifyArguments& arguments);
 
-int command_config_show(const ConfigArguments& arguments);
+// `experts`: the layout of the experts instead of the config.
+int command_config_show(const ConfigArguments& arguments, bool experts);
 int command_config_check(const ConfigArguments& arguments);
 int command_config_docs();
 

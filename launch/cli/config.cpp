@@ -1,15 +1,61 @@
 #include "core/config/config.h"
 
+#include <fmt/core.h>
+
 #include <cstdio>
 
 #include "launch/cli/commands.h"
 #include "launch/settings.h"
+#include "model/expert_layout.h"
 
 namespace cadre::launch {
 
-int command_config_show(const ConfigArguments& arguments) {
+namespace {
+
+std::string span_text(int64_t first, int64_t last) {
+  return first == last ? std::to_string(first) : fmt::format("{}..{}", first, last);
+}
+
+// Layers that are alike and follow each other are one line a group; parameters are those of all experts of the line.
+std::string experts_text(const Settings& settings) {
+  constexpr const char* kLine = "{:<9}{:<14}{:>10}{:>7}{:>7}  {:<8}{:>9}{:>12}  {}\n";
+  const model::ExpertLayout layout(settings.network());
+  const std::vector<size_t> classes = layout.classes();
+  std::string text = fmt::format(kLine, "layers", "group", "ids", "count", "width", "act.", "init_std", "M params", "");
+  for (int64_t first = 0, last = 0; first < layout.layers(); first = ++last) {
+    const auto alike = [&](int64_t layer) {
+      return classes[static_cast<size_t>(layer)] == classes[static_cast<size_t>(first)];
+    };
+    while (last + 1 < layout.layers() && alike(last + 1)) ++last;
+    const std::string layers = span_text(first, last);
+    const model::LayerExperts& experts = layout.layer(first);
+    if (!experts.is_moe()) text += fmt::format("{:<9}dense, width {}\n", layers, settings.model.dense_ffn());
+    const auto add = [&](const model::ExpertSet& set, const std::string& ids, const std::string& remark) {
+      const double matrices = set.kind.activation == kernels::Activation::kSwiGlu ? 3 : 2;
+      const double parameters = matrices * static_cast<double>(set.count * set.kind.ffn_hidden_size *
+                                                               settings.model.hidden_size * (last - first + 1));
+      text += fmt::format(kLine, layers, set.name.empty() ? "-" : set.name, ids, set.count, set.kind.ffn_hidden_size,
+                          config::enum_name(set.kind.activation), fmt::format("{:.4g}", set.kind.init_std),
+                          fmt::format("{:.2f}", 1e-6 * parameters), remark);
+    };
+    for (const model::ExpertSet& set : experts.routed) {
+      add(set, span_text(set.first, set.first + set.count - 1),
+          fmt::format("top {} of {}", experts.top_k, experts.experts()));
+    }
+    for (const model::ExpertSet& set : experts.shared) add(set, "-", "shared");
+  }
+  return text;
+}
+
+}  // namespace
+
+int command_config_show(const ConfigArguments& arguments, bool experts) {
   const config::Document document = config::load<Settings>(arguments.path, arguments.overrides);
   const Settings settings = config::parse<Settings>(document);
+  if (experts) {
+    std::fputs(experts_text(settings).c_str(), stdout);
+    return 0;
+  }
   std::fputs(config::print_resolved(settings, &document).c_str(), stdout);
   return 0;
 }

@@ -7,6 +7,7 @@
 #include "core/error.h"
 #include "launch/cli/commands.h"
 #include "launch/cli/together.h"
+#include "model/expert_layout.h"
 
 namespace cadre::launch {
 namespace {
@@ -27,7 +28,8 @@ std::vector<Variant> variants_of(const VerifyArguments& arguments, const Setting
   if (!variants.empty()) return variants;
   // A shrunk model has as many layers as its stages need.
   const int64_t layers = arguments.shrink ? 2 * most : settings.model.num_layers;
-  return all_variants(least, most, settings.moe.num_experts, layers, arguments.schedules);
+  return all_variants(least, most, model::ExpertLayout(settings.network()).fewest_experts(), layers,
+                      arguments.schedules);
 }
 
 void check_runs(const Variant& variant, const Settings& settings, const VerifyArguments& arguments,

@@ -13,31 +13,18 @@ namespace {
 using autograd::Tape;
 using autograd::Variable;
 
-int fullest_rank(const parallel::Placement& placement) {
+// Over all layers.
+int fullest_rank(const std::vector<parallel::Placement>& placements) {
+  const auto held = [&](int rank) {
+    size_t experts = 0;
+    for (const parallel::Placement& layer : placements) experts += layer.held_by(rank).size();
+    return experts;
+  };
   int fullest = 0;
-  for (int rank = 1; rank < placement.ranks(); ++rank) {
-    if (placement.held_by(rank).size() > placement.held_by(fullest).size()) fullest = rank;
+  for (int rank = 1; rank < placements.front().ranks(); ++rank) {
+    if (held(rank) > held(fullest)) fullest = rank;
   }
   return fullest;
-}
-
-model::StageSpan span_of(BlockKind kind, const model::NetworkSettings& network) {
-  const int64_t layers = network.model.num_layers, first_moe = network.moe.dense_layers;
-  switch (kind) {
-    case BlockKind::kEmbedding: return {0, 0, true, false};
-    case BlockKind::kDenseLayer: return {0, 1, false, false};
-    case BlockKind::kMoeLayer: return {first_moe, first_moe + 1, false, false};
-    case BlockKind::kHead: break;
-  }
-  return {layers, layers, false, true};
-}
-
-std::vector<BlockKind> kinds_of(const model::NetworkSettings& network) {
-  std::vector<BlockKind> kinds{BlockKind::kEmbedding};
-  if (!network.is_moe(0)) kinds.push_back(BlockKind::kDenseLayer);
-  if (network.is_moe(network.model.num_layers - 1)) kinds.push_back(BlockKind::kMoeLayer);
-  kinds.push_back(BlockKind::kHead);
-  return kinds;
 }
 
 }  // namespace
@@ -50,26 +37,57 @@ struct BlockRunner::Flight {
 
 BlockRunner::BlockRunner(const model::NetworkSettings& network, const ProfileShape& shape, const kernels::Exec& exec,
                          Allocator& allocator)
-    : shape_(shape), context_{exec, allocator, shape.dtype, &profiler_}, kinds_(kinds_of(network)) {
-  const int64_t experts = network.moe.num_experts;
-  model::ExpertShard shard = model::ExpertShard::whole(experts);
-  if (shape.placement && shape.placement->ranks() > 1) {
-    const parallel::Placement& placement = *shape.placement;
-    const int rank = fullest_rank(placement);
-    group_ = parallel::make_metered_communicator(
-        parallel::make_described_communicator(rank, placement.ranks(), "expert"), traffic_);
-    shard = {placement.held_by(rank), parallel::make_group_dispatcher(*group_, placement, shape.dispatch)};
-    double parts = 0;
-    for (const int64_t expert : shard.held) parts += 1.0 / static_cast<double>(placement.holders(expert).size());
-    if (!shard.held.empty()) expert_copies_ = static_cast<double>(shard.held.size()) / parts;
-  }
+    : shape_(shape), context_{exec, allocator, shape.dtype, &profiler_}, experts_(network) {
+  find_blocks();
   std::vector<model::StageSpan> spans;
-  for (const BlockKind kind : kinds_) spans.push_back(span_of(kind, network));
-  model_ = std::make_unique<model::Transformer>(store_, network, shard, std::move(spans));
+  for (const Block& block : blocks_) spans.push_back(span_of(block));
+  model_ = std::make_unique<model::Transformer>(store_, network, make_shards(), std::move(spans));
   store_.materialise(context_, 1);
-  if (network.moe.balance.scope == model::BalanceScope::kGlobalBatch && experts > 0) {
-    fractions_.push_back(zeros(Dtype::kF64, Shape{experts}));
+  if (network.moe.balance.scope == model::BalanceScope::kGlobalBatch) {
+    for (const int64_t layer : experts_.moe_layers()) {
+      fractions_.push_back(zeros(Dtype::kF64, Shape{experts_.layer(layer).experts()}));
+    }
   }
+}
+
+void BlockRunner::find_blocks() {
+  blocks_.push_back({BlockKind::kEmbedding});
+  const std::vector<size_t> classes = experts_.classes();
+  for (size_t layer = 0; layer < classes.size(); ++layer) {
+    const auto index = static_cast<int64_t>(layer);
+    if (classes[layer] + 1 == blocks_.size()) {
+      blocks_.push_back({experts_.is_moe(index) ? BlockKind::kMoeLayer : BlockKind::kDenseLayer, index});
+    }
+    block_of_layer_.push_back(classes[layer] + 1);
+  }
+  blocks_.push_back({BlockKind::kHead});
+}
+
+model::ExpertShards BlockRunner::make_shards() {
+  if (shape_.placements.empty() || shape_.placements.front().ranks() == 1) return model::ExpertShards::whole(experts_);
+  const int ranks = shape_.placements.front().ranks();
+  rank_ = fullest_rank(shape_.placements);
+  group_ = parallel::make_metered_communicator(parallel::make_described_communicator(rank_, ranks, "expert"), traffic_);
+  std::vector<model::ExpertShard> shards;
+  for (const parallel::Placement& placement : shape_.placements) {
+    shards.push_back({placement.held_by(rank_), parallel::make_group_dispatcher(*group_, placement, shape_.dispatch)});
+  }
+  return model::ExpertShards(std::move(shards));
+}
+
+model::StageSpan BlockRunner::span_of(const Block& block) const {
+  if (block.kind == BlockKind::kEmbedding) return {0, 0, true, false};
+  if (block.kind == BlockKind::kHead) return {experts_.layers(), experts_.layers(), false, true};
+  return {block.layer, block.layer + 1, false, false};
+}
+
+double BlockRunner::expert_copies(int64_t layer) const {
+  if (!group_) return 1;
+  const parallel::Placement& placement = shape_.placements[static_cast<size_t>(layer)];
+  double parts = 0;
+  const std::vector<int64_t>& held = placement.held_by(rank_);
+  for (const int64_t expert : held) parts += 1.0 / static_cast<double>(placement.holders(expert).size());
+  return held.empty() ? 1 : static_cast<double>(held.size()) / parts;
 }
 
 Tensor BlockRunner::zeros(Dtype dtype, Shape shape) const { return Tensor::zeros(context_.allocator, dtype, shape); }
@@ -103,13 +121,9 @@ model::TokenBatch BlockRunner::tokens() const {
 }
 
 size_t BlockRunner::block_of(const autograd::Parameter& parameter) const {
-  BlockKind kind = BlockKind::kHead;
-  if (parameter.name == model::kEmbeddingName) kind = BlockKind::kEmbedding;
-  if (parameter.name.starts_with("layers.")) {
-    const int64_t layer = std::stoll(parameter.name.substr(7));
-    kind = model_->settings().is_moe(layer) ? BlockKind::kMoeLayer : BlockKind::kDenseLayer;
-  }
-  return static_cast<size_t>(std::find(kinds_.begin(), kinds_.end(), kind) - kinds_.begin());
+  if (parameter.name == model::kEmbeddingName) return 0;
+  if (!parameter.name.starts_with("layers.")) return blocks_.size() - 1;
+  return block_of_layer_[static_cast<size_t>(std::stoll(parameter.name.substr(7)))];
 }
 
 void BlockRunner::start_step() {
@@ -119,7 +133,7 @@ void BlockRunner::start_step() {
 
 void BlockRunner::forward(size_t index, Tape& tape, Flight& flight) {
   const auto global_tokens = static_cast<double>(shape_.sequences * shape_.seq_length);
-  const bool has_input = kinds_[index] != BlockKind::kEmbedding;
+  const bool has_input = blocks_[index].kind != BlockKind::kEmbedding;
   if (has_input) flight.input = Variable::leaf(stream(), /*requires_gradient=*/true);
   model::ForwardInputs inputs;
   inputs.options.global_tokens = global_tokens;

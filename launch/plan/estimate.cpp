@@ -37,12 +37,17 @@ std::vector<int64_t> stages_for(const Settings& settings, const parallel::Schedu
 }
 
 // Experts that move by load are taken to have found their places, with loads alike.
-parallel::Placement planned_placement(const Settings& settings, int ranks) {
+std::vector<parallel::Placement> planned_placements(const Settings& settings, int ranks) {
   const PlacementSettings& placement = settings.parallel.placement;
-  const int64_t experts = settings.moe.num_experts;
-  if (placement.kind != PlacementKind::kBalanced || experts == 0) return first_placement(placement, experts, ranks);
-  const parallel::ExpertLoads alike(static_cast<size_t>(experts), 1.0);
-  return parallel::balanced_placement(alike, ranks, static_cast<int>(placement.replicas));
+  const model::ExpertLayout layout(settings.network());
+  std::vector<parallel::Placement> placements = first_placements(placement, layout, ranks);
+  if (placement.kind != PlacementKind::kBalanced) return placements;
+  for (const int64_t layer : layout.moe_layers()) {
+    const parallel::ExpertLoads alike(static_cast<size_t>(layout.layer(layer).experts()), 1.0);
+    placements[static_cast<size_t>(layer)] =
+        parallel::balanced_placement(alike, ranks, static_cast<int>(placement.replicas));
+  }
+  return placements;
 }
 
 // One step's figures, built up part by part.
@@ -58,7 +63,7 @@ class Builder {
     result_.candidate = candidate;
     result_.micro_batches = settings.batch.global_batch_size / candidate.micro_batch_size / layout_.data;
     ParallelSettings parallel = settings.parallel;
-    decide_reproducible(parallel, layout_, network_.moe.num_experts, result_.micro_batches);
+    decide_reproducible(parallel, layout_, model::ExpertLayout(network_).fewest_experts(), result_.micro_batches);
     result_.reproducible = parallel.reproducible.value_or(false);
     const parallel::ScheduleShape shape = shape_of(settings.parallel, layout_, result_.micro_batches);
     result_.layers_per_stage = stages_for(settings, shape);
@@ -134,7 +139,7 @@ double Builder::gradient_trees(const Elements& elements) const {
   if (!result_.reproducible) return 0;
   const ExtraGradients extra = extra_gradients(layout_, result_.micro_batches);
   const bool both_uses = network_.model.tie_embeddings && layout_.pipeline == 1;
-  const double table = both_uses ? static_cast<double>(profile_.find(BlockKind::kEmbedding)->parameters) : 0;
+  const double table = both_uses ? static_cast<double>(profile_.embedding().parameters) : 0;
   const auto levels = static_cast<double>(extra.dense), lanes = static_cast<double>(extra.experts);
   return bytes(levels * (elements.dense.count + elements.embedding.count) + (levels + 1) * table +
                lanes * elements.experts.count);
@@ -247,8 +252,9 @@ void Builder::add_total() {
   time.gradients += seconds_along(Axis::kWorld, result_.traffic.front());
   time.step = time.pipeline + time.gradients + time.update;
   double flops_of_token = model::head_flops(network_);
-  for (int64_t layer = 0; layer < network_.model.num_layers; ++layer) {
-    flops_of_token += model::layer_flops(network_, layer, settings_.data.seq_length);
+  const model::ExpertLayout experts(network_);
+  for (int64_t layer = 0; layer < experts.layers(); ++layer) {
+    flops_of_token += model::layer_flops(network_, experts.layer(layer), settings_.data.seq_length);
   }
   result_.tokens = static_cast<double>(settings_.batch.global_batch_size * settings_.data.seq_length);
   result_.flops = 3 * flops_of_token * result_.tokens / layout_.ranks();
@@ -270,9 +276,10 @@ Estimator::Estimator(Settings settings, const Device& device, const kernels::Exe
 std::string Estimator::impossibility(const Candidate& candidate) const {
   const int64_t micro_batches = settings_.batch.global_batch_size / candidate.micro_batch_size / candidate.layout.data;
   try {
-    planned_placement(settings_, candidate.layout.expert);
+    planned_placements(settings_, candidate.layout.expert);
     ParallelSettings parallel = settings_.parallel;
-    decide_reproducible(parallel, candidate.layout, settings_.moe.num_experts, micro_batches);
+    decide_reproducible(parallel, candidate.layout, model::ExpertLayout(settings_.network()).fewest_experts(),
+                        micro_batches);
   } catch (const ConfigError& failure) {
     return failure.what();
   }
@@ -287,7 +294,7 @@ const ModelProfile& Estimator::profile(const Candidate& candidate) {
   shape.sequences = candidate.micro_batch_size;
   shape.seq_length = settings_.data.seq_length;
   shape.reset_at_documents = settings_.data.reset_at_documents;
-  shape.placement = planned_placement(settings_, candidate.layout.expert);
+  shape.placements = planned_placements(settings_, candidate.layout.expert);
   shape.dispatch = settings_.parallel.dispatch();
   shape.dispatch.reproducible = false;  // whose buffers are counted apart
   shape.dtype = settings_.precision.dtype();

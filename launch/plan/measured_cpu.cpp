@@ -9,6 +9,7 @@
 #include "kernels/peak.h"
 #include "launch/bench/timing.h"
 #include "launch/plan/device.h"
+#include "model/expert_layout.h"
 
 namespace cadre::launch {
 namespace {
@@ -34,8 +35,24 @@ Need need_of(const ModelProfile& profile, Dtype dtype) {
   return need;
 }
 
+// Experts of one kind, as many and as wide as those of the first layer that has any are on average: rates are wanted.
+void make_plain(model::NetworkSettings& network) {
+  if (network.moe.groups.empty() && network.moe.layers.empty()) return;
+  const model::ExpertLayout layout(network);
+  network.moe.groups.clear();
+  network.moe.layers.clear();
+  if (layout.moe_layers().empty()) return;
+  const model::LayerExperts& layer = layout.layer(layout.moe_layers().front());
+  int64_t width = 0;
+  for (const model::ExpertSet& set : layer.routed) width += set.count * set.kind.ffn_hidden_size;
+  network.moe.num_experts = layer.experts();
+  network.moe.top_k = layer.top_k;
+  network.moe.ffn_hidden_size = std::max<int64_t>(1, width / layer.experts());
+}
+
 // Halves what is largest until a run is short: rates hardly depend on sizes that are still large.
 void shrink(model::NetworkSettings& network, ProfileShape& shape, const kernels::Exec& exec) {
+  make_plain(network);
   for (;;) {
     const Need need = need_of(profile_model(network, shape, exec), shape.dtype);
     if (need.flops <= kMostFlops && need.bytes <= kMostBytes) return;
@@ -111,7 +128,7 @@ Device measured_cpu(const model::NetworkSettings& network, const ProfileShape& s
   Device device = nominal_cpu(exec.threads.size(), node_ranks, memory_bytes);
   model::NetworkSettings smaller = network;
   ProfileShape shorter = shape;
-  shorter.placement.reset();
+  shorter.placements.clear();
   shrink(smaller, shorter, exec);
   {
     const Neighbours busy(node_ranks - 1, exec,

@@ -12,11 +12,13 @@ namespace {
 
 constexpr int kMicroBatches = 3;  // the first two of a step differ, since they pack weights
 
-void count_parameters(const BlockRunner& runner, int64_t experts, ModelProfile& profile) {
+void count_parameters(const BlockRunner& runner, const model::ExpertLayout& experts, ModelProfile& profile) {
   const auto& parameters = runner.store().parameters();
   for (size_t i = 0; i < parameters.size(); ++i) {
     const autograd::Parameter& parameter = *parameters[i];
-    BlockProfile& block = profile.blocks[runner.block_of(parameter)];
+    const size_t index = runner.block_of(parameter);
+    BlockProfile& block = profile.blocks[index];
+    const int64_t layer = runner.blocks()[index].layer;
     const int64_t end = i + 1 < parameters.size() ? parameters[i + 1]->offset : runner.store().elements();
     const int64_t elements = end - parameter.offset;
     int64_t pieces = 0;
@@ -26,10 +28,10 @@ void count_parameters(const BlockRunner& runner, int64_t experts, ModelProfile& 
       block.pieces += pieces;
       block.largest = std::max(block.largest, elements);
     } else {
-      block.expert_copies = runner.expert_copies();
+      block.expert_copies = runner.expert_copies(layer);
       block.expert_parameters += elements;
       block.expert_pieces += pieces;
-      block.pieces_of_all_experts += pieces / parameter.groups() * experts;
+      block.pieces_of_all_experts += pieces / parameter.groups() * experts.layer(layer).experts();
       block.largest_of_experts = std::max(block.largest_of_experts, elements);
     }
   }
@@ -37,10 +39,11 @@ void count_parameters(const BlockRunner& runner, int64_t experts, ModelProfile& 
 
 ModelProfile blocks_of(const BlockRunner& runner) {
   ModelProfile profile;
-  for (const BlockKind kind : runner.kinds()) {
+  for (const BlockRunner::Block& block : runner.blocks()) {
     profile.blocks.emplace_back();
-    profile.blocks.back().kind = kind;
+    profile.blocks.back().kind = block.kind;
   }
+  profile.block_of_layer = runner.block_of_layer();
   return profile;
 }
 
@@ -69,7 +72,7 @@ ModelProfile profile_model(const model::NetworkSettings& network, const ProfileS
   const auto in_use = [&] { return static_cast<int64_t>(allocator->stats().in_use); };
   BlockRunner runner(network, shape, {exec.threads, exec.isa, /*dry=*/true}, *allocator);
   ModelProfile profile = blocks_of(runner);
-  count_parameters(runner, network.moe.num_experts, profile);
+  count_parameters(runner, model::ExpertLayout(network), profile);
   profile.stream_bytes =
       shape.sequences * shape.seq_length * network.model.hidden_size * static_cast<int64_t>(size_of(shape.dtype));
   runner.start_step();

@@ -2,12 +2,11 @@
 // What the parts of a model need, found by running their own code: dry, for memory, work and traffic, or in earnest,
 // for time.
 //
-// A model is blocks: the embedding, its layers (those without experts are alike, and so are those with), and the output
-// layer with the loss. A block's figures are of one micro-batch on one rank, experts chosen evenly.
+// A model is blocks: the embedding, its layers, of which many are alike (model/expert_layout.h), and the output layer
+// with the loss. A block's figures are of one micro-batch on one rank, experts chosen evenly.
 
 #include <cstdint>
 #include <map>
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -47,18 +46,22 @@ struct BlockProfile {
 };
 
 struct ModelProfile {
-  std::vector<BlockProfile> blocks;  // in the order of BlockKind, those that the model has
-  int64_t stream_bytes = 0;          // of what passes between layers
-  int64_t shared_bytes = 0;          // once a rank: the rotary table
+  std::vector<BlockProfile> blocks;    // the embedding, layers that differ in order of appearance, the head
+  std::vector<size_t> block_of_layer;  // as an index
+  int64_t stream_bytes = 0;            // of what passes between layers
+  int64_t shared_bytes = 0;            // once a rank: the rotary table
 
-  const BlockProfile* find(BlockKind kind) const;
+  const BlockProfile& embedding() const { return blocks.front(); }
+  const BlockProfile& head() const { return blocks.back(); }
+  const BlockProfile& layer(int64_t layer) const { return blocks[block_of_layer[static_cast<size_t>(layer)]]; }
+  const BlockProfile* find(BlockKind kind) const;  // the first
 };
 
 struct ProfileShape {
   int64_t sequences = 1;  // of the micro-batch
   int64_t seq_length = 1;
   bool reset_at_documents = false;
-  std::optional<parallel::Placement> placement{};  // of experts; none: all on one rank
+  std::vector<parallel::Placement> placements{};  // of experts, by layer; none: all on one rank
   parallel::DispatchOptions dispatch{};
   Dtype dtype = Dtype::kF32;
 };

@@ -26,11 +26,11 @@ StagePlan::StagePlan(const ModelProfile& profile, const model::NetworkSettings& 
   int64_t layer = 0;
   for (size_t stage = 0; stage < blocks_.size(); ++stage) {
     for (int64_t end = layer + layers_per_stage[stage]; layer < end; ++layer) {
-      blocks_[stage].push_back(profile.find(network.is_moe(layer) ? BlockKind::kMoeLayer : BlockKind::kDenseLayer));
+      blocks_[stage].push_back(&profile.layer(layer));
     }
   }
-  blocks_.front().insert(blocks_.front().begin(), profile.find(BlockKind::kEmbedding));
-  blocks_.back().push_back(profile.find(BlockKind::kHead));
+  blocks_.front().insert(blocks_.front().begin(), &profile.embedding());
+  blocks_.back().push_back(&profile.head());
 }
 
 std::vector<const BlockProfile*> StagePlan::blocks_of_rank(int rank) const {
@@ -60,7 +60,7 @@ Elements StagePlan::elements(int rank) const {
     if (block->kind != BlockKind::kEmbedding) add(elements.dense, block->parameters, block->pieces, block->largest);
   }
   const bool shared = tied_ && shape_.ranks > 1;
-  const BlockProfile& table = *profile_.find(BlockKind::kEmbedding);
+  const BlockProfile& table = profile_.embedding();
   const bool here = rank == 0 || (shared && rank + 1 == shape_.ranks);
   if (here) add(shared ? elements.embedding : elements.dense, table.parameters, table.pieces, table.largest);
   return elements;

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "model/expert_layout.h"
+
 namespace cadre::launch {
 namespace {
 
@@ -85,7 +87,7 @@ parallel::Traffic rank_traffic(const Settings& settings, const Layout& layout, c
   reduce(replicas ? Axis::kData : Axis::kExpertData, elements.experts, layout.expert_data(), "expert gradients");
   reduce(Axis::kEmbedding, elements.embedding, 2 * layout.data, "gradients", /*across_stages=*/true);
   if (reproducible && settings.model.tie_embeddings && layout.pipeline == 1) {
-    const BlockProfile& table = *plan.profile().find(BlockKind::kEmbedding);
+    const BlockProfile& table = plan.profile().embedding();
     const double bytes =
         static_cast<double>(table.parameters) * static_cast<double>(size_of(settings.precision.dtype()));
     counter.all_reduce(Axis::kData, "gradients of a tied embedding", 1, bytes);
@@ -96,10 +98,10 @@ parallel::Traffic rank_traffic(const Settings& settings, const Layout& layout, c
     if (stage + 1 < plan.stages()) counter.add(Axis::kPipeline, "activation", shape.micro_batches, stream);
     if (stage > 0) counter.add(Axis::kPipeline, "activation gradient", shape.micro_batches, stream);
   }
-  const model::MoeSettings& moe = settings.moe;
-  const int64_t moe_layers = moe.num_experts > 0 ? settings.model.num_layers - moe.dense_layers : 0;
   constexpr int64_t kLossAndVotes = 3;  // and by layer two losses, the drops and its experts' counts
-  const int64_t statistics = kLossAndVotes + moe_layers * (moe.num_experts + 3);
+  int64_t statistics = kLossAndVotes;
+  const model::ExpertLayout experts(settings.network());
+  for (const int64_t layer : experts.moe_layers()) statistics += experts.layer(layer).experts() + 3;
   for (const Axis axis : {Axis::kData, Axis::kPipeline}) {
     counter.all_reduce(axis, "step_statistics", 1, 8 * static_cast<double>(statistics));
   }

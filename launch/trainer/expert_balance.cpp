@@ -15,7 +15,7 @@ using parallel::Placement;
 Placement placement_of_table(const std::vector<std::vector<int64_t>>& table, int64_t experts, int ranks) {
   if (static_cast<int64_t>(table.size()) != experts) {
     throw ConfigError(
-        fmt::format("parallel.placement.holders: lists of {} experts, the model has {}; wanted one list "
+        fmt::format("parallel.placement.holders: lists of {} experts, a layer has {}; wanted one list "
                     "of ranks for each",
                     table.size(), experts));
   }
@@ -28,6 +28,12 @@ Placement placement_of_table(const std::vector<std::vector<int64_t>>& table, int
   }
 }
 
+Placement first_placement(const PlacementSettings& settings, int64_t experts, int ranks) {
+  if (experts == 0) return Placement({}, ranks);
+  if (settings.kind == PlacementKind::kTable) return placement_of_table(settings.holders, experts, ranks);
+  return Placement::even(experts, ranks);
+}
+
 nlohmann::json holders_of(const Placement& placement) {
   nlohmann::json all = nlohmann::json::array();
   for (int64_t expert = 0; expert < placement.experts(); ++expert) all.push_back(placement.holders(expert));
@@ -36,24 +42,24 @@ nlohmann::json holders_of(const Placement& placement) {
 
 }  // namespace
 
-Placement first_placement(const PlacementSettings& settings, int64_t experts, int ranks) {
-  if (experts == 0) return Placement({}, ranks);
-  if (settings.kind == PlacementKind::kTable) return placement_of_table(settings.holders, experts, ranks);
-  return Placement::even(experts, ranks);
+std::vector<Placement> first_placements(const PlacementSettings& settings, const model::ExpertLayout& layout,
+                                        int ranks) {
+  std::vector<Placement> placements;
+  for (int64_t layer = 0; layer < layout.layers(); ++layer) {
+    placements.push_back(first_placement(settings, layout.layer(layer).experts(), ranks));
+  }
+  return placements;
 }
 
 ExpertBalance::ExpertBalance(const PlacementSettings& settings, const model::NetworkSettings& network, int ranks)
-    : settings_(settings),
-      layers_(network.model.num_layers),
-      dense_layers_(network.moe.num_experts > 0 ? std::min(network.moe.dense_layers, layers_) : layers_),
-      experts_(network.moe.num_experts),
-      ranks_(ranks),
-      placements_{first_placement(settings, experts_, ranks)},
-      loads_(static_cast<size_t>(layers_ - dense_layers_), parallel::ExpertLoads(static_cast<size_t>(experts_), 0.0)) {}
+    : settings_(settings), layout_(network), ranks_(ranks), placements_(first_placements(settings, layout_, ranks)) {
+  for (const int64_t layer : layout_.moe_layers()) {
+    loads_.emplace_back(static_cast<size_t>(layout_.layer(layer).experts()), 0.0);
+  }
+}
 
 const Placement& ExpertBalance::of_layer(size_t moe_layer) const {
-  const size_t layer = static_cast<size_t>(dense_layers_) + moe_layer;
-  return placements_.size() == 1 ? placements_.front() : placements_[layer];
+  return placements_[static_cast<size_t>(layout_.moe_layers()[moe_layer])];
 }
 
 void ExpertBalance::add(const StepMetrics& metrics) {
@@ -84,11 +90,11 @@ double ExpertBalance::imbalance() const {
 
 // A layer changes only when that helps: state does not move for nothing.
 std::vector<Placement> ExpertBalance::balanced() const {
-  std::vector<Placement> next(static_cast<size_t>(dense_layers_), Placement::even(experts_, ranks_));
+  std::vector<Placement> next = placements_;
   for (size_t layer = 0; layer < loads_.size(); ++layer) {
     const Placement better = parallel::balanced_placement(loads_[layer], ranks_, static_cast<int>(settings_.replicas));
     const bool helps = parallel::imbalance(better, loads_[layer]) < parallel::imbalance(of_layer(layer), loads_[layer]);
-    next.push_back(helps ? better : of_layer(layer));
+    if (helps) next[static_cast<size_t>(layout_.moe_layers()[layer])] = better;
   }
   return next;
 }
@@ -97,10 +103,7 @@ std::optional<ExpertBalance::Change> ExpertBalance::change(int64_t step) {
   const bool due = settings_.kind == PlacementKind::kBalanced && ranks_ > 1 && step % settings_.every == 0;
   if (!due || loads_.empty()) return std::nullopt;
   std::vector<Placement> next = balanced();
-  bool changes = false;
-  for (size_t layer = 0; layer < loads_.size(); ++layer) {
-    changes = changes || !(next[static_cast<size_t>(dense_layers_) + layer] == of_layer(layer));
-  }
+  const bool changes = next != placements_;
   Change change{imbalance(), 0};
   placements_ = std::move(next);
   change.after = imbalance();
@@ -123,9 +126,13 @@ void ExpertBalance::restore(const nlohmann::json& state) {
       placements.emplace_back(layer.get<std::vector<std::vector<int>>>(), ranks_);
     }
     auto loads = state.at("loads").get<std::vector<parallel::ExpertLoads>>();
-    const bool fits = (placements.size() == 1 || static_cast<int64_t>(placements.size()) == layers_) &&
-                      placements.front().experts() == experts_ && loads.size() == loads_.size();
-    if (!fits) throw CheckpointError("another number of layers or experts");
+    if (placements.size() == 1) placements.assign(placements_.size(), placements.front());  // as once for all layers
+    bool fits = placements.size() == placements_.size() && loads.size() == loads_.size();
+    for (size_t i = 0; fits && i < loads.size(); ++i) {
+      const auto layer = static_cast<size_t>(layout_.moe_layers()[i]);
+      fits = loads[i].size() == loads_[i].size() && placements[layer].experts() == placements_[layer].experts();
+    }
+    if (!fits) throw CheckpointError("the placement of experts is of another number of layers or experts");
     placements_ = std::move(placements);
     loads_ = std::move(loads);
   } catch (const nlohmann::json::exception& failure) {

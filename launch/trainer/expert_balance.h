@@ -7,20 +7,22 @@
 
 #include "launch/monitor/observer.h"
 #include "launch/settings.h"
+#include "model/expert_layout.h"
 #include "parallel/expert/balance.h"
 
 namespace cadre::launch {
 
-// Where experts are at first. `ranks`: of an expert group. Throws ConfigError naming the key when the table does not
-// fit experts or ranks.
-parallel::Placement first_placement(const PlacementSettings& settings, int64_t experts, int ranks);
+// Where experts are at first, by layer. `ranks`: of an expert group. Throws ConfigError naming the key when the table
+// does not fit experts or ranks.
+std::vector<parallel::Placement> first_placements(const PlacementSettings& settings, const model::ExpertLayout& layout,
+                                                  int ranks);
 
 class ExpertBalance {
  public:
-  // As first_placement().
+  // As first_placements().
   ExpertBalance(const PlacementSettings& settings, const model::NetworkSettings& network, int ranks);
 
-  // One for all layers, or one for each; never empty with experts.
+  // By layer.
   const std::vector<parallel::Placement>& placements() const { return placements_; }
 
   // Counts a step's loads. The same on every rank, as all that follows.
@@ -44,7 +46,7 @@ class ExpertBalance {
   std::vector<parallel::Placement> balanced() const;
 
   PlacementSettings settings_;
-  int64_t layers_, dense_layers_, experts_;
+  model::ExpertLayout layout_;
   int ranks_;
   std::vector<parallel::Placement> placements_;
   std::vector<parallel::ExpertLoads> loads_;  // by MoE layer, since the last time

@@ -11,6 +11,7 @@
 #include "launch/plan/search.h"
 #include "launch/trainer/reproducible.h"
 #include "launch/trainer/stages.h"
+#include "model/expert_layout.h"
 #include "parallel/comm/agreement.h"
 
 namespace cadre::launch {
@@ -108,14 +109,15 @@ void resolve_layout(ResolvedRun& run, const LayerCosts& costs, int rank, int ran
   run.layout = parallel::resolve_layout(request, ranks);
   parallel.data_parallel = run.layout.data;
   parallel.layers_per_stage = decide_stages(parallel, costs);
-  if (run.layout.expert > 1 && run.settings.moe.num_experts == 0) {
+  const model::ExpertLayout experts(run.settings.network());
+  if (run.layout.expert > 1 && experts.moe_layers().empty()) {
     throw ConfigError(fmt::format("parallel.expert_parallel: {} ranks for the experts of a dense model; wanted 1",
                                   run.layout.expert));
   }
   run.plan = {run.settings.batch.global_batch_size, *run.settings.batch.micro_batch_size.value,
               parallel::coordinates_of(run.layout, rank).data, run.layout.data};
   run.plan.check();
-  decide_reproducible(parallel, run.layout, run.settings.moe.num_experts, run.plan.micro_batches());
+  decide_reproducible(parallel, run.layout, experts.fewest_experts(), run.plan.micro_batches());
 }
 
 std::vector<std::string> lines_of(const std::string& text) {

@@ -222,7 +222,7 @@ void Run::start_observers() {
   info.parameters = training_->shard.parameter_count();
   info.active_parameters = state().model().active_parameters();
   info.flops_per_token = state().model().training_flops_per_token(run_.settings.data.seq_length);
-  info.num_experts = run_.settings.moe.num_experts;
+  info.num_experts = state().model().experts().most_experts();
   info.peak_flops = peak_flops(run_.settings.monitor, session_.context()) * session_.ranks();
   for (const auto& observer : observers_) observer->on_start(info);
 }

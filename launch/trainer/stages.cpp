@@ -11,8 +11,9 @@ namespace cadre::launch {
 
 LayerCosts counted_costs(const model::NetworkSettings& network, int64_t seq_length) {
   LayerCosts costs;
+  const model::ExpertLayout experts(network);
   for (int64_t layer = 0; layer < network.model.num_layers; ++layer) {
-    const double flops = model::layer_flops(network, layer, seq_length);
+    const double flops = model::layer_flops(network, experts.layer(layer), seq_length);
     costs.layers.push_back({flops, 2 * flops});
   }
   const double head = model::head_flops(network);
@@ -26,23 +27,19 @@ LayerCosts measured_costs(const Settings& settings, const kernels::Exec& exec) {
   shape.seq_length = settings.data.seq_length;
   shape.reset_at_documents = settings.data.reset_at_documents;
   const auto group = static_cast<int>(*settings.parallel.expert_parallel.value);
-  shape.placement = first_placement(settings.parallel.placement, settings.moe.num_experts, group);
+  const model::NetworkSettings network = settings.network();
+  shape.placements = first_placements(settings.parallel.placement, model::ExpertLayout(network), group);
   shape.dispatch = settings.parallel.dispatch();
   shape.dtype = settings.precision.dtype();
-  const model::NetworkSettings network = settings.network();
   const ModelProfile profile = profile_model(network, shape, exec);
   const Device device = measured_cpu(network, shape, exec, 1, machine_memory_bytes());
-  const auto cost_of = [&](BlockKind kind) -> parallel::LayerCost {
-    const BlockProfile* block = profile.find(kind);
-    if (block == nullptr) return {};
-    const BlockSeconds seconds = seconds_of(device, *block, 2);
+  const auto cost_of = [&](const BlockProfile& block) -> parallel::LayerCost {
+    const BlockSeconds seconds = seconds_of(device, block, 2);
     return {seconds.forward, seconds.backward_inputs + seconds.backward_weights};
   };
-  const parallel::LayerCost dense = cost_of(BlockKind::kDenseLayer), moe = cost_of(BlockKind::kMoeLayer);
-  LayerCosts costs{{}, cost_of(BlockKind::kEmbedding), cost_of(BlockKind::kHead)};
-  for (int64_t layer = 0; layer < network.model.num_layers; ++layer) {
-    costs.layers.push_back(network.is_moe(layer) ? moe : dense);
-  }
+  LayerCosts costs{{}, cost_of(profile.embedding()), cost_of(profile.head())};
+  for (int64_t layer = 0; layer < network.model.num_layers; ++layer)
+    costs.layers.push_back(cost_of(profile.layer(layer)));
   return costs;
 }
 

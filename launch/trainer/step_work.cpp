@@ -33,9 +33,11 @@ StepWork::StepWork(const autograd::Context& context, TrainState& state, const St
       ranks_(ranks),
       next_batch_(std::move(next_batch)),
       ready_(std::move(ready)) {
-  const model::NetworkSettings& network = state.model().settings();
-  const auto layers = static_cast<size_t>(state.model().moe_layers());
-  totals_.counts.assign(layers, std::vector<double>(static_cast<size_t>(network.moe.num_experts), 0.0));
+  const model::ExpertLayout& experts = state.model().experts();
+  const size_t layers = experts.moe_layers().size();
+  for (const int64_t layer : experts.moe_layers()) {
+    totals_.counts.emplace_back(static_cast<size_t>(experts.layer(layer).experts()), 0.0);
+  }
   totals_.dropped.assign(layers, 0.0);
   totals_.balance_loss.resize(layers);
   totals_.z_loss.resize(layers);
@@ -98,9 +100,8 @@ void StepWork::add_loss(InFlight& flight, model::TransformerOutput& output, cons
 }
 
 void StepWork::add_routing(InFlight& flight, const std::vector<model::RoutingResult>& routing) {
-  const model::NetworkSettings& network = state_.model().settings();
   for (const model::RoutingResult& layer : routing) {
-    const auto index = static_cast<size_t>(network.moe_index(layer.layer));
+    const size_t index = state_.model().experts().moe_index(layer.layer);
     totals_.balance_loss[index].add(*layer.balance_loss.tensor().data<double>());
     totals_.z_loss[index].add(*layer.z_loss.tensor().data<double>());
     flight.losses.push_back(flight.tape->seed(layer.balance_loss));

@@ -53,11 +53,7 @@ TrainState::TrainState(const autograd::Context& context, const model::NetworkSet
       model_(store_, network, shard.experts(), shard.stages()),
       optimizer_(context, materialised(store_, context, seed, shard.zero()), optimizer,
                  shard_for(shard, store_, norm_)) {
-  for (int64_t layer = 0; layer < model_.moe_layers(); ++layer) {
-    Tensor uniform = Tensor::empty(context.allocator, Dtype::kF64, Shape{network.moe.num_experts});
-    std::fill_n(uniform.data<double>(), uniform.elements(), 1.0 / static_cast<double>(uniform.elements()));
-    fractions.push_back(std::move(uniform));
-  }
+  fractions = model::uniform_fractions(context.allocator, model_.experts());
 }
 
 std::vector<StateEntry> TrainState::entries_to_save() const {

@@ -82,9 +82,8 @@ StepMetrics Trainer::metrics_of(const Shared& shared, const optim::StepReport& u
   const MemoryStats memory = context_.allocator.stats();
   metrics.memory_in_use = memory.in_use;
   metrics.memory_peak = memory.peak;
-  const int64_t first_moe_layer = state_.model().settings().moe.dense_layers;
   for (size_t i = 0; i < shared.counts.size(); ++i) {
-    LayerLoad load{first_moe_layer + static_cast<int64_t>(i), {}, static_cast<int64_t>(shared.dropped[i])};
+    LayerLoad load{state_.model().experts().moe_layers()[i], {}, static_cast<int64_t>(shared.dropped[i])};
     for (const double count : shared.counts[i]) load.tokens.push_back(static_cast<int64_t>(count));
     metrics.experts.push_back(std::move(load));
   }

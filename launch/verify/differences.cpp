@@ -19,11 +19,7 @@ class LossFunction {
         context_{{threads_, kernels::best_isa()}, *allocator_, Dtype::kF64},
         model_(store_, verify_case.network) {
     store_.materialise(context_, verify_case.seed);
-    const int64_t experts = verify_case.network.moe.num_experts;
-    for (int64_t layer = 0; layer < model_.moe_layers(); ++layer) {
-      fractions_.push_back(Tensor::empty(*allocator_, Dtype::kF64, Shape{experts}));
-      std::fill_n(fractions_.back().data<double>(), experts, 1.0 / static_cast<double>(experts));
-    }
+    fractions_ = model::uniform_fractions(*allocator_, model_.experts());
   }
 
   const autograd::ParameterStore& store() const { return store_; }
@@ -44,8 +40,10 @@ class LossFunction {
   double of_micro_batch(int64_t index) {
     const data::Batch batch = verify_batch(case_, index);
     model::RoutingTrace trace;
-    for (const std::vector<int32_t>& ids : routing_[static_cast<size_t>(index)]) {
-      const int64_t k = case_.network.moe.top_k;
+    const auto& recorded = routing_[static_cast<size_t>(index)];
+    for (size_t i = 0; i < recorded.size(); ++i) {
+      const std::vector<int32_t>& ids = recorded[i];
+      const int64_t k = model_.experts().layer(model_.experts().moe_layers()[i]).top_k;
       trace.push_back(to_tensor(context_, ids).reshape(Shape{static_cast<int64_t>(ids.size()) / k, k}));
     }
     autograd::Tape tape(context_, /*record=*/false);

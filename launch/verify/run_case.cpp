@@ -63,7 +63,8 @@ bool is_reproducible(const VerifyCase& verify_case, const RunCase& run) {
     if (placement.has_replicas()) return false;
   }
   if (parallel.reproducible.is_auto()) {
-    decide_reproducible(parallel, layout, verify_case.network.moe.num_experts, verify_case.micro_batches / layout.data);
+    decide_reproducible(parallel, layout, model::ExpertLayout(verify_case.network).fewest_experts(),
+                        verify_case.micro_batches / layout.data);
   }
   return *parallel.reproducible.value;
 }
@@ -111,6 +112,8 @@ class Rank {
   }
 
  private:
+  const model::ExpertLayout& experts() { return rank_.state().model().experts(); }
+
   int64_t first() { return case_.micro_batches / run_.variant.layout.data * rank_.mesh().here().data; }
 
   LocalRankOptions options(int rank) {
@@ -147,8 +150,10 @@ class Rank {
 
   const model::RoutingTrace* trace_of(int64_t micro_batch) {
     trace_.clear();
-    const int64_t k = case_.network.moe.top_k;
-    for (const std::vector<int32_t>& ids : (*run_.replay)[static_cast<size_t>(first() + micro_batch)]) {
+    const auto& recorded = (*run_.replay)[static_cast<size_t>(first() + micro_batch)];
+    for (size_t i = 0; i < recorded.size(); ++i) {
+      const std::vector<int32_t>& ids = recorded[i];
+      const int64_t k = experts().layer(experts().moe_layers()[i]).top_k;
       trace_.push_back(to_tensor(rank_.context(), ids).reshape(Shape{static_cast<int64_t>(ids.size()) / k, k}));
     }
     return &trace_;
@@ -157,7 +162,8 @@ class Rank {
   void record(int64_t micro_batch, const std::vector<model::RoutingResult>& routing) {
     for (const model::RoutingResult& layer : routing) {
       const int32_t* ids = layer.ids.data<int32_t>();
-      recorded_[{micro_batch, case_.network.moe_index(layer.layer)}].assign(ids, ids + layer.ids.elements());
+      recorded_[{micro_batch, static_cast<int64_t>(experts().moe_index(layer.layer))}].assign(
+          ids, ids + layer.ids.elements());
     }
   }
 
@@ -192,12 +198,15 @@ class Rank {
   }
 
   void share_routing(CaseResult& result) {
-    const auto layers = static_cast<size_t>(rank_.state().model().moe_layers());
-    const int64_t choices = case_.micro_batch_size * case_.seq_length * case_.network.moe.top_k;
-    const int64_t all_layers = case_.micro_batches * static_cast<int64_t>(layers);
-    const Tensor ids = Tensor::zeros(rank_.context().allocator, Dtype::kI32, Shape{all_layers * choices});
+    const size_t layers = experts().moe_layers().size();
+    std::vector<int64_t> begins{0};  // of a layer's ids among those of a micro-batch
+    for (const int64_t layer : experts().moe_layers()) {
+      begins.push_back(begins.back() + case_.micro_batch_size * case_.seq_length * experts().layer(layer).top_k);
+    }
+    const Tensor ids =
+        Tensor::zeros(rank_.context().allocator, Dtype::kI32, Shape{case_.micro_batches * begins.back()});
     const auto place = [&](int64_t micro_batch, int64_t layer) {
-      return ids.data<int32_t>() + (micro_batch * static_cast<int64_t>(layers) + layer) * choices;
+      return ids.data<int32_t>() + micro_batch * begins.back() + begins[static_cast<size_t>(layer)];
     };
     for (const auto& [at, recorded] : recorded_) {
       std::copy(recorded.begin(), recorded.end(), place(first() + at.first, at.second));
@@ -207,7 +216,7 @@ class Rank {
     for (size_t m = 0; m < result.routing.size(); ++m) {
       for (size_t layer = 0; layer < layers; ++layer) {
         const int32_t* const begin = place(static_cast<int64_t>(m), static_cast<int64_t>(layer));
-        result.routing[m][layer].assign(begin, begin + choices);
+        result.routing[m][layer].assign(begin, begin + begins[layer + 1] - begins[layer]);
       }
     }
   }

@@ -8,10 +8,21 @@ namespace cadre::launch {
 namespace {
 
 constexpr int64_t kVocabulary = 256;
+constexpr int64_t kExpertFfn = 8;  // of a shrunk model
+
+// Groups of different widths stay different.
+void shrink_groups(std::vector<model::ExpertGroupSettings>& groups) {
+  int64_t width = kExpertFfn;
+  for (model::ExpertGroupSettings& group : groups) {
+    if (group.ffn_hidden_size.is_auto()) continue;
+    width += 2;
+    group.ffn_hidden_size = config::Expression(static_cast<double>(width));
+  }
+}
 
 void shrink_network(model::NetworkSettings& network, int64_t stages) {
   model::ModelSettings& model = network.model;
-  constexpr int64_t kHeadSize = 6, kFfn = 12, kExpertFfn = 8, kSmallVocabulary = 61;
+  constexpr int64_t kHeadSize = 6, kFfn = 12, kSmallVocabulary = 61;
   const int64_t group = std::max<int64_t>(1, model.num_heads / model.kv_heads());
   model.num_heads = 2 * group;
   model.num_kv_heads = 2;
@@ -19,9 +30,14 @@ void shrink_network(model::NetworkSettings& network, int64_t stages) {
   model.hidden_size = 24;
   model.ffn_hidden_size = kFfn;
   model.vocab_size = kSmallVocabulary;
-  model.num_layers = std::max(stages, std::min(model.num_layers, network.moe.dense_layers + 2));
+  const int64_t enough = network.moe.dense_layers + (network.moe.layers.empty() ? 2 : 4);
+  model.num_layers = std::max(stages, std::min(model.num_layers, enough));
   model.init_std = 0.2;  // far enough from uniform that routing and gradients differ between tokens
-  if (network.moe.num_experts > 0) network.moe.ffn_hidden_size = kExpertFfn;
+  network.moe.ffn_hidden_size = kExpertFfn;
+  shrink_groups(network.moe.groups);
+  for (model::ExpertLayerSettings& pattern : network.moe.layers) {
+    if (pattern.groups) shrink_groups(*pattern.groups);
+  }
 }
 
 }  // namespace

@@ -9,6 +9,7 @@ sources "${rooms[@]}" | xargs -r awk '
     allow("MPI", "^mpi\\.h", "^parallel/comm/")
     allow("NCCL", "^nccl", "^parallel/comm/nccl")
     allow("HDF5", "^(hdf5|H5)", "^core/io/")
+    allow("muParser", "^muParser", "^core/config/")
     allow("yaml-cpp", "^yaml-cpp/", "^core/config/")
     allow("Eigen", "^(Eigen/|unsupported/Eigen/)", "^kernels/reference/")
     allow("SentencePiece", "^sentencepiece", "^data/")

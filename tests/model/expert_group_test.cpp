@@ -20,9 +20,9 @@ const std::vector<int64_t> kBounds = {0, 5, 5, 24, 37, 60, 61};  // of each expe
 
 std::vector<ExpertSpec> three_kinds() {
   std::vector<ExpertSpec> experts = {
-      {"e0", 0, 7, Activation::kSwiGlu, 0.4, 0.3}, {"e1", 1, 7, Activation::kSwiGlu, 0.4, 0.3},
-      {"e2", 2, 23, Activation::kGelu, 0.4, 0.3},  {"e3", 3, 5, Activation::kSwiGlu, 0.2, 0.3},
-      {"e4", 4, 7, Activation::kSwiGlu, 0.4, 0.3}, {"e5", 5, 7, Activation::kSwiGlu, 0.4, 0.3}};
+      {"e0", 0, 7, Activation::kSwiGlu, 0.4, 0.3, "0"}, {"e1", 1, 7, Activation::kSwiGlu, 0.4, 0.3, "0"},
+      {"e2", 2, 23, Activation::kGelu, 0.4, 0.3, "1"},  {"e3", 3, 5, Activation::kSwiGlu, 0.2, 0.3, "2"},
+      {"e4", 4, 7, Activation::kSwiGlu, 0.4, 0.3, "3"}, {"e5", 5, 7, Activation::kSwiGlu, 0.4, 0.3, "3"}};
   return experts;
 }
 
@@ -163,7 +163,8 @@ TEST_P(ExpertGroupTest, NeighboursOfOneKindShareAStack) {
   EXPECT_EQ(store.find("g.2.up")->segments[1].name, "e3.w3");
   EXPECT_EQ(store.find("g.3.down")->segments[1].expert, 5);
   EXPECT_EQ(store.find("g.2.up")->init_std, 0.2);
-  const std::vector<ExpertSpec> alike(2, three_kinds()[0]);
+  std::vector<ExpertSpec> alike(2, three_kinds()[0]);
+  alike[0].stack = alike[1].stack = "";
   const ExpertGroup plain(store, "plain", alike, kHidden);
   EXPECT_NE(store.find("plain.up"), nullptr);
 }

@@ -63,7 +63,8 @@ class ModelGradients : public ::testing::TestWithParam<Variant> {
 
   std::vector<Tensor> fractions() {
     std::vector<Tensor> all;
-    for (int64_t layer = 0; layer < model_.transformer->moe_layers(); ++layer) {
+    const auto layers = static_cast<int64_t>(model_.transformer->experts().moe_layers().size());
+    for (int64_t layer = 0; layer < layers; ++layer) {
       Tensor part = Tensor::empty(model_.allocator, Dtype::kF64, {4});
       for (int64_t e = 0; e < 4; ++e) part.data<double>()[e] = double((e + layer) % 4 + 1) / 10;
       all.push_back(part);

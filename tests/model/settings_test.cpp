@@ -60,13 +60,8 @@ TEST(RecomputeSettings, PartsCountInSelectiveModeOnly) {
   EXPECT_FALSE(full.part(RecomputePart::kNorms));
 }
 
-TEST(NetworkSettings, LeadingLayersAreDense) {
+TEST(NetworkSettings, ExpertsAreAsWideAsDenseLayersUnlessSaid) {
   NetworkSettings s;
-  EXPECT_FALSE(s.is_moe(3));
-  s.moe.num_experts = 4;
-  s.moe.dense_layers = 2;
-  EXPECT_FALSE(s.is_moe(1));
-  EXPECT_TRUE(s.is_moe(2));
   EXPECT_EQ(s.expert_ffn(), s.model.dense_ffn());
   s.moe.ffn_hidden_size = 5;
   EXPECT_EQ(s.expert_ffn(), 5);

@@ -188,7 +188,7 @@ TEST(Transformer, ADenseModelIsTheSameCodeWithoutRouting) {
   NetworkSettings settings = testing::tiny_settings();
   settings.moe = MoeSettings{};
   TinyModel model(settings);
-  EXPECT_EQ(model.transformer->moe_layers(), 0);
+  EXPECT_TRUE(model.transformer->experts().moe_layers().empty());
   const StepResult result = model.step();
   EXPECT_TRUE(result.routing.empty());
   EXPECT_GT(result.cross_entropy, 0);

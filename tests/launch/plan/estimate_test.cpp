@@ -45,8 +45,8 @@ class Comparison {
     run.replay = &routing;
     run.zero = static_cast<int>(settings_.parallel.zero);
     if (settings_.parallel.placement.kind == PlacementKind::kTable) {
-      run.placements = {
-          first_placement(settings_.parallel.placement, verify_case.network.moe.num_experts, variant.layout.expert)};
+      run.placements = first_placements(settings_.parallel.placement, model::ExpertLayout(verify_case.network),
+                                        variant.layout.expert);
     }
     measured_.resize(static_cast<size_t>(variant.layout.ranks()));
     std::mutex mutex;

@@ -22,12 +22,12 @@ void expect_dry_is_real(const Settings& settings, Dtype dtype) {
   const std::shared_ptr<Allocator> counting = make_counting_allocator(), host = make_host_allocator();
   BlockRunner dry(settings.network(), shape_of(settings, dtype), {machine.threads, machine.exec.isa, true}, *counting);
   BlockRunner real(settings.network(), shape_of(settings, dtype), machine.exec, *host);
-  ASSERT_EQ(dry.kinds(), real.kinds());
-  for (size_t block = 0; block < dry.kinds().size(); ++block) {
+  ASSERT_EQ(dry.blocks().size(), real.blocks().size());
+  for (size_t block = 0; block < dry.blocks().size(); ++block) {
     for (int round = 0; round < 4; ++round) {
       const bool split = round == 3;
       const BlockRunner::Memory counted = dry.run(block, split), used = real.run(block, split);
-      const std::string where = std::string(name_of(dry.kinds()[block])) + ", round " + std::to_string(round);
+      const std::string where = std::string(name_of(dry.blocks()[block].kind)) + ", round " + std::to_string(round);
       EXPECT_EQ(counted.kept, used.kept) << where;
       EXPECT_EQ(counted.deferred, used.deferred) << where;
       EXPECT_EQ(counted.forward_peak, used.forward_peak) << where;
@@ -77,7 +77,7 @@ TEST(Profile, ExpertsOnSeveralRanksAreSharedOut) {
   testing::Machine machine;
   ProfileShape shape = shape_of(settings);
   const BlockProfile alone = *profile_model(settings.network(), shape, machine.exec).find(BlockKind::kMoeLayer);
-  shape.placement = parallel::Placement::even(8, 3);  // 2, 3 and 3
+  shape.placements.assign(static_cast<size_t>(settings.model.num_layers), parallel::Placement::even(8, 3));  // 2, 3, 3
   const BlockProfile shared = *profile_model(settings.network(), shape, machine.exec).find(BlockKind::kMoeLayer);
   EXPECT_EQ(shared.expert_parameters * 8, alone.expert_parameters * 3);
   EXPECT_EQ(shared.parameters, alone.parameters);

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstdlib>
 
+#include "model/expert_layout.h"
+
 namespace cadre::launch::testing {
 namespace {
 
@@ -38,6 +40,31 @@ Settings small_settings() {
   return s;
 }
 
+// Instead of experts that are alike: kinds of different sizes, their number differing by layer.
+void random_groups(Rng& rng, model::MoeSettings& moe) {
+  model::ExpertGroupSettings some, others, shared;
+  some.name = "some";
+  some.count = "2 + layer % 3";
+  others.name = "others";
+  others.when = pick(rng, {"layer != 1", "layer // 2 == 0", "true"});
+  others.count = static_cast<double>(1 + rng.below(3));
+  others.ffn_hidden_size = config::Expression(static_cast<double>(1 + rng.below(14)));
+  others.activation = pick(rng, {kernels::Activation::kSwiGlu, kernels::Activation::kGelu});
+  others.init_std = config::Expression(0.1);
+  shared.name = "shared";
+  shared.shared = true;
+  shared.count = static_cast<double>(rng.below(3));
+  moe.groups = {some, others, shared};
+  if (rng.below(2) == 0) std::swap(moe.groups[0], moe.groups[1]);
+  model::ExpertLayerSettings third;
+  third.when = "layer == 2";
+  third.top_k = config::Expression(1.0);
+  third.dense = rng.below(2) == 0;
+  moe.layers = {third};
+  moe.num_experts = moe.shared_experts = 0;
+  moe.top_k = std::min<int64_t>(moe.top_k, 2);
+}
+
 Settings random_settings(Rng& rng) {
   Settings s = small_settings();
   s.run.seed = rng.bits();
@@ -53,6 +80,7 @@ Settings random_settings(Rng& rng) {
   s.moe.num_experts = static_cast<int64_t>(2 + rng.below(6));
   s.moe.top_k = static_cast<int64_t>(1 + rng.below(std::min<uint64_t>(3, static_cast<uint64_t>(s.moe.num_experts))));
   s.moe.shared_experts = static_cast<int64_t>(rng.below(3));
+  if (rng.below(2) == 0) random_groups(rng, s.moe);
   s.moe.dense_layers = static_cast<int64_t>(rng.below(static_cast<uint64_t>(s.model.num_layers)));
   s.moe.router.renormalise = pick(rng, {true, false});
   if (rng.below(3) == 0) s.moe.capacity_factor = 0.5 + rng.uniform();
@@ -70,7 +98,8 @@ Settings random_settings(Rng& rng) {
 
 Variant random_variant(Rng& rng, const Settings& settings) {
   const int ranks = static_cast<int>(1 + rng.below(8));
-  const auto variants = all_variants(ranks, ranks, settings.moe.num_experts, settings.model.num_layers, true);
+  const auto variants = all_variants(ranks, ranks, model::ExpertLayout(settings.network()).fewest_experts(),
+                                     settings.model.num_layers, true);
   return variants[rng.below(variants.size())];
 }
 

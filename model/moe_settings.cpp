@@ -1,0 +1,94 @@
+#include "model/moe_settings.h"
+
+#include <fmt/core.h>
+
+#include "core/config/messages.h"
+
+namespace cadre::config {
+
+void Schema<model::ExpertGroupSettings>::fields(Fields<model::ExpertGroupSettings>& f) {
+  using S = model::ExpertGroupSettings;
+  f.about(
+      "A kind of experts. Expressions may use layer, num_layers, hidden_size, ffn_hidden_size (that of moe), top_k and "
+      "moe.variables.");
+  f.add("name", &S::name, "In lower-case letters, digits and _").required().not_empty();
+  f.add("each", &S::each, "\"i = 0..3\": a group for each i, which expressions may use; the name has {i} in it");
+  f.add("when", &S::when, "In which layers, such as layer % 2 == 1");
+  f.add("count", &S::count, "Experts of the group in a layer").min(0);
+  f.add("ffn_hidden_size", &S::ffn_hidden_size, "Hidden width of one; auto: moe.ffn_hidden_size").min(1);
+  f.add("activation", &S::activation, "auto: model.activation");
+  f.add("init_std", &S::init_std, "As model.init_std; auto: that").above(0);
+  f.add("shared", &S::shared, "Every token takes them, and no router chooses them");
+}
+
+void Schema<model::ExpertGroupSettings>::check(const model::ExpertGroupSettings& s, Problems& problems) {
+  // A loop's variable stands for digits.
+  const size_t begin = s.each.empty() ? std::string::npos : s.name.find('{'), end = s.name.find('}');
+  const bool has_variable = begin != std::string::npos && end != std::string::npos && begin < end;
+  const std::string plain =
+      has_variable ? fmt::format("{}0{}", s.name.substr(0, begin), s.name.substr(end + 1)) : s.name;
+  const bool lower = plain.find_first_of("ABCDEFGHIJKLMNOPQRSTUVWXYZ") == std::string::npos;
+  if (!is_identifier(plain) || !lower) {
+    problems.add("name",
+                 fmt::format("got {}, wanted lower-case letters, digits and _, a letter first", in_quotes(s.name)));
+  }
+}
+
+void Schema<model::ExpertLayerSettings>::fields(Fields<model::ExpertLayerSettings>& f) {
+  using S = model::ExpertLayerSettings;
+  f.about("What is different in the layers for which `when` is true.");
+  f.add("when", &S::when, "In which layers, such as layer < 2").required();
+  f.add("dense", &S::dense, "No experts");
+  f.add("top_k", &S::top_k, "Experts of a token; null: as moe.top_k").min(1);
+  f.add("groups", &S::groups, "Instead of moe.groups; null: those");
+}
+
+void Schema<model::BalanceSettings>::fields(Fields<model::BalanceSettings>& f) {
+  using S = model::BalanceSettings;
+  f.about("Auxiliary losses that keep experts in use.");
+  f.add("aux_loss_coef", &S::aux_loss_coef, "Coefficient of the Switch/GShard balance loss; 0 turns it off").min(0);
+  f.add("scope", &S::scope, "Over which tokens an expert's share is measured");
+  f.add("z_loss_coef", &S::z_loss_coef, "Coefficient of the router z-loss; 0 turns it off").min(0);
+}
+
+void Schema<model::RouterSettings>::fields(Fields<model::RouterSettings>& f) {
+  f.about("Softmax top-k router, in FP32 or wider.");
+  f.add("renormalise", &model::RouterSettings::renormalise, "Divide the chosen probabilities by their sum");
+}
+
+void Schema<model::MoeSettings>::fields(Fields<model::MoeSettings>& f) {
+  using S = model::MoeSettings;
+  f.about("Experts; num_experts 0 is a dense model, unless there are groups.");
+  f.add("num_experts", &S::num_experts, "Routed experts of a layer, all alike; else `groups`").min(0).shorthand();
+  f.add("top_k", &S::top_k, "Experts of a token").min(1).max(64);
+  f.add("variables", &S::variables, "Names for the expressions of groups and layers; may use each other");
+  f.add("groups", &S::groups,
+        "Kinds of experts, instead of num_experts and shared_experts; an expert's id counts them in this order");
+  f.add("layers", &S::layers, "What is different in some layers; of several that apply the later ones win, key by key");
+  f.add("ffn_hidden_size", &S::ffn_hidden_size, "Hidden width of one expert; auto: model.ffn_hidden_size").min(1);
+  f.add("shared_experts", &S::shared_experts, "Experts that every token takes").min(0);
+  f.add("dense_layers", &S::dense_layers, "Leading layers without experts").min(0);
+  f.add("capacity_factor", &S::capacity_factor,
+        "An expert keeps at most this many times its fair share of a micro-batch; null: dropless; never at inference")
+      .above(0);
+  f.add("drop_policy", &S::drop_policy, "Which tokens stay under capacity: highest score, or first position");
+  f.add("router", &S::router, "The router");
+  f.add("balance", &S::balance, "Balance losses");
+}
+
+void Schema<model::MoeSettings>::check(const model::MoeSettings& s, Problems& problems) {
+  if (s.num_experts > 0 && s.top_k > s.num_experts) {
+    problems.add("top_k", fmt::format("{} is more than num_experts {}", s.top_k, s.num_experts));
+  }
+  const bool groups = !s.groups.empty();
+  if (groups && s.num_experts > 0) problems.add("num_experts", "is given beside groups; wanted one of them");
+  if (groups && s.shared_experts > 0) {
+    problems.add("shared_experts", "is given beside groups; wanted a group with shared: true");
+  }
+  for (const auto& [name, value] : s.variables) {
+    if (!is_identifier(name))
+      problems.add("variables", fmt::format("got {}, wanted a name of letters, digits and _", in_quotes(name)));
+  }
+}
+
+}  // namespace cadre::config

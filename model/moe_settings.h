@@ -1,0 +1,104 @@
+#pragma once
+// Experts, their routers and losses: `moe` of a config.
+
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/config/expression.h"
+#include "core/config/fields.h"
+#include "kernels/activation.h"
+#include "kernels/permute.h"
+
+namespace cadre::model {
+
+enum class BalanceScope { kSequence, kMicroBatch, kGlobalBatch };
+
+struct BalanceSettings {
+  double aux_loss_coef = 0.01;
+  BalanceScope scope = BalanceScope::kMicroBatch;
+  double z_loss_coef = 0.001;
+};
+
+struct RouterSettings {
+  bool renormalise = true;
+};
+
+// A kind of experts. Expressions know the layer, and what else expert_layout.h lists.
+struct ExpertGroupSettings {
+  std::string name;
+  std::string each;  // "i = 0..3": a group for every i, whose name has {i}
+  config::Expression when = 1;
+  config::Expression count = 1;
+  config::Auto<config::Expression> ffn_hidden_size;  // of one expert; auto: moe.ffn_hidden_size
+  config::Auto<kernels::Activation> activation;      // auto: model.activation
+  config::Auto<config::Expression> init_std;         // auto: model.init_std
+  bool shared = false;                               // every token takes them
+};
+
+// What is different in the layers for which `when` is true.
+struct ExpertLayerSettings {
+  config::Expression when = 1;
+  bool dense = false;
+  std::optional<config::Expression> top_k;
+  std::optional<std::vector<ExpertGroupSettings>> groups;
+};
+
+struct MoeSettings {
+  int64_t num_experts = 0;  // 0: a dense model, or one of `groups`
+  int64_t top_k = 2;
+  std::map<std::string, config::Expression> variables;
+  std::vector<ExpertGroupSettings> groups;
+  std::vector<ExpertLayerSettings> layers;
+  config::Auto<int64_t> ffn_hidden_size;  // of one expert; auto: model.ffn_hidden_size
+  int64_t shared_experts = 0;             // always active, each of ffn_hidden_size
+  int64_t dense_layers = 0;               // leading layers without experts
+  std::optional<double> capacity_factor;  // null: dropless
+  kernels::DropPolicy drop_policy = kernels::DropPolicy::kByScore;
+  RouterSettings router;
+  BalanceSettings balance;
+};
+
+}  // namespace cadre::model
+
+template <>
+struct cadre::config::EnumNames<cadre::kernels::Activation> {
+  using enum cadre::kernels::Activation;
+  static constexpr EnumName<cadre::kernels::Activation> values[] = {{kSwiGlu, "swiglu"}, {kGelu, "gelu"}};
+};
+template <>
+struct cadre::config::EnumNames<cadre::kernels::DropPolicy> {
+  using enum cadre::kernels::DropPolicy;
+  static constexpr EnumName<cadre::kernels::DropPolicy> values[] = {{kByScore, "score"}, {kByPosition, "position"}};
+};
+template <>
+struct cadre::config::EnumNames<cadre::model::BalanceScope> {
+  using enum cadre::model::BalanceScope;
+  static constexpr EnumName<cadre::model::BalanceScope> values[] = {
+      {kSequence, "sequence"}, {kMicroBatch, "micro_batch"}, {kGlobalBatch, "global_batch"}};
+};
+namespace cadre::config {
+template <>
+struct Schema<model::ExpertGroupSettings> {
+  static void fields(Fields<model::ExpertGroupSettings>& f);
+  static void check(const model::ExpertGroupSettings& s, Problems& problems);
+};
+template <>
+struct Schema<model::ExpertLayerSettings> {
+  static void fields(Fields<model::ExpertLayerSettings>& f);
+};
+template <>
+struct Schema<model::BalanceSettings> {
+  static void fields(Fields<model::BalanceSettings>& f);
+};
+template <>
+struct Schema<model::RouterSettings> {
+  static void fields(Fields<model::RouterSettings>& f);
+};
+template <>
+struct Schema<model::MoeSettings> {
+  static void fields(Fields<model::MoeSettings>& f);
+  static void check(const model::MoeSettings& s, Problems& problems);
+};
+}  // namespace cadre::config
