@@ -1,7 +1,5 @@
 #include "autograd/gradient_tree.h"
 
-#include <cstring>
-
 #include "kernels/elementwise.h"
 
 namespace cadre::autograd {
@@ -75,11 +73,12 @@ void GradientTrees::add_lanes(Parameter& parameter, const Tensor& lanes) {
   const int64_t count = parameter.lanes;
   for (int64_t group = 0; group < parameter.groups(); ++group) {
     const auto lane = [&](int64_t i) { return lanes.slice(group * count + i, group * count + i + 1); };
-    for (int64_t step = 1; step < count; step *= 2) {
+    int64_t step = 1;
+    for (; 2 * step < count; step *= 2) {
       for (int64_t i = 0; i + step < count; i += 2 * step) kernels::accumulate(context_.exec, lane(i + step), lane(i));
     }
-    const Tensor sum = lane(0);
-    std::memcpy(parameter.gradient_of(group, 1).raw(), sum.raw(), sum.bytes());
+    const Tensor sum = parameter.gradient_of(group, 1);
+    kernels::add(context_.exec, lane(0), lane(step), sum.reshape(lane(0).shape()));
   }
 }
 

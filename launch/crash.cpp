@@ -23,6 +23,13 @@ constexpr std::array<Crash, 5> kCrashes = {{{SIGSEGV, "SIGSEGV, an invalid memor
 constexpr int kFrames = 64;
 constexpr size_t kStackBytes = size_t{64} << 10;  // a stack that overflowed cannot run its own handler
 
+// AddressSanitizer reports crashes itself.
+#ifdef __SANITIZE_ADDRESS__
+constexpr bool kReportedAnyway = true;
+#else
+constexpr bool kReportedAnyway = false;
+#endif
+
 char who[32] = "cadre: ";
 alignas(16) char handler_stack[kStackBytes];
 
@@ -49,8 +56,8 @@ extern "C" void crashed(int signal) {
 
 }  // namespace
 
-void install_crash_handler([[maybe_unused]] int rank) {
-#ifndef __SANITIZE_ADDRESS__
+void install_crash_handler(int rank) {
+  if (kReportedAnyway) return;
   if (rank >= 0) std::snprintf(who, sizeof(who), "cadre: [rank %d] ", rank);
   void* frame[1];
   backtrace(frame, 1);  // loads what it needs: a handler must not
@@ -62,7 +69,6 @@ void install_crash_handler([[maybe_unused]] int rank) {
   action.sa_handler = crashed;
   action.sa_flags = SA_ONSTACK;
   for (const Crash& crash : kCrashes) sigaction(crash.signal, &action, nullptr);
-#endif
 }
 
 }  // namespace cadre::launch

@@ -3,6 +3,7 @@
 #include <fmt/core.h>
 
 #include "model/expert_layout.h"
+#include "optim/expert_rules.h"
 
 namespace cadre::config {
 
@@ -184,6 +185,7 @@ void Schema<launch::Settings>::fields(Fields<launch::Settings>& f) {
 void Schema<launch::Settings>::check(const launch::Settings& s, Problems& problems) {
   try {
     const model::ExpertLayout layout(s.network());
+    const optim::ExpertRules rules(s.moe.rules, layout);
   } catch (const model::ExpertLayoutError& failure) {
     problems.add(failure.key(), failure.text());
   }

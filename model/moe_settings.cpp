@@ -43,6 +43,21 @@ void Schema<model::ExpertLayerSettings>::fields(Fields<model::ExpertLayerSetting
   f.add("groups", &S::groups, "Instead of moe.groups; null: those");
 }
 
+void Schema<model::ExpertRuleSettings>::fields(Fields<model::ExpertRuleSettings>& f) {
+  using S = model::ExpertRuleSettings;
+  f.about("What training does differently with some experts. Expressions may use step (from 1) and steps, of the run.");
+  f.add("experts", &S::experts, "Which: layers.3.experts.17, layers.*.experts.code[0..3], layers.0..5.experts.*")
+      .required();
+  f.add("lr_scale", &S::lr_scale, "Multiplies the learning rate; null: as before").min(0);
+  f.add("weight_decay", &S::weight_decay, "Instead of optimizer.weight_decay; null: as before").min(0);
+  f.add("clip_norm", &S::clip_norm,
+        "Largest norm of one such expert's gradient, before the global norm is taken; null: as before")
+      .above(0);
+  f.add("frozen", &S::frozen,
+        "While it is true (step <= 100), weights, moments and step count stay, and the gradient counts in no norm; "
+        "null: as before");
+}
+
 void Schema<model::BalanceSettings>::fields(Fields<model::BalanceSettings>& f) {
   using S = model::BalanceSettings;
   f.about("Auxiliary losses that keep experts in use.");
@@ -65,6 +80,7 @@ void Schema<model::MoeSettings>::fields(Fields<model::MoeSettings>& f) {
   f.add("groups", &S::groups,
         "Kinds of experts, instead of num_experts and shared_experts; an expert's id counts them in this order");
   f.add("layers", &S::layers, "What is different in some layers; of several that apply the later ones win, key by key");
+  f.add("rules", &S::rules, "What training does differently with some experts; later ones win, key by key");
   f.add("ffn_hidden_size", &S::ffn_hidden_size, "Hidden width of one expert; auto: model.ffn_hidden_size").min(1);
   f.add("shared_experts", &S::shared_experts, "Experts that every token takes").min(0);
   f.add("dense_layers", &S::dense_layers, "Leading layers without experts").min(0);

@@ -45,12 +45,22 @@ struct ExpertLayerSettings {
   std::optional<std::vector<ExpertGroupSettings>> groups;
 };
 
+// What training does differently with some experts. Expressions know step (from 1) and steps, those of the run.
+struct ExpertRuleSettings {
+  std::string experts;  // expert_selector.h
+  std::optional<config::Expression> lr_scale;
+  std::optional<config::Expression> weight_decay;
+  std::optional<config::Expression> clip_norm;
+  std::optional<config::Expression> frozen;
+};
+
 struct MoeSettings {
   int64_t num_experts = 0;  // 0: a dense model, or one of `groups`
   int64_t top_k = 2;
   std::map<std::string, config::Expression> variables;
   std::vector<ExpertGroupSettings> groups;
   std::vector<ExpertLayerSettings> layers;
+  std::vector<ExpertRuleSettings> rules;
   config::Auto<int64_t> ffn_hidden_size;  // of one expert; auto: model.ffn_hidden_size
   int64_t shared_experts = 0;             // always active, each of ffn_hidden_size
   int64_t dense_layers = 0;               // leading layers without experts
@@ -87,6 +97,10 @@ struct Schema<model::ExpertGroupSettings> {
 template <>
 struct Schema<model::ExpertLayerSettings> {
   static void fields(Fields<model::ExpertLayerSettings>& f);
+};
+template <>
+struct Schema<model::ExpertRuleSettings> {
+  static void fields(Fields<model::ExpertRuleSettings>& f);
 };
 template <>
 struct Schema<model::BalanceSettings> {

@@ -21,6 +21,11 @@ constexpr int kEmbeddingUse = 0, kHeadUse = 1;
 
 }  // namespace
 
+int layer_of(const std::string& segment) {
+  const std::string prefix = "layers.";
+  return segment.starts_with(prefix) ? std::stoi(segment.substr(prefix.size())) : -1;
+}
+
 std::vector<Tensor> uniform_fractions(Allocator& allocator, const ExpertLayout& experts) {
   std::vector<Tensor> fractions;
   for (const int64_t layer : experts.moe_layers()) {

@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "autograd/parameter_store.h"
@@ -14,6 +15,9 @@
 namespace cadre::model {
 
 inline constexpr const char* kEmbeddingName = "embedding.weight";
+// Of a segment "layers.<layer>..."; -1: the embedding, or what follows the layers. Names are a contract
+// (docs/formats.md).
+int layer_of(const std::string& segment);
 
 // One micro-batch, `batch` sequences of `length` tokens.
 struct TokenBatch {

@@ -1,6 +1,7 @@
 #pragma once
-// How the gradient norms of pieces (parallel/data/ownership.h) become those of segments and the global one.
+// How the gradient norms of pieces (parallel/data/ownership.h) become those of segments, over all ranks.
 
+#include <cstddef>
 #include <string>
 #include <vector>
 
@@ -8,20 +9,23 @@ namespace cadre::optim {
 
 struct SegmentState;
 
-struct GlobalNorm {
-  double square = 0;
-  std::vector<double> segments;  // squares of the segments here
-  std::string first_non_finite;  // segment; empty when all are finite
+struct NormSegment {
+  std::string name;
+  int layer = -1;
+  int expert = -1;
 };
 
 // The ranks of a run hold different segments, and the same ones many times: this counts each exactly once.
 class NormScope {
  public:
   virtual ~NormScope() = default;
-  // pieces[i]: squares of the pieces that this rank owns of segments[i]. Collective; `square` is the same on every
-  // rank.
-  virtual GlobalNorm total(const std::vector<SegmentState>& segments,
-                           const std::vector<std::vector<double>>& pieces) = 0;
+  // Of the whole model, in the order of a rank that has all.
+  virtual const std::vector<NormSegment>& all() const = 0;
+  virtual size_t index_of(const std::string& name) const = 0;
+  // Squared norms of all(), the same on every rank. pieces[i]: squares of the pieces that this rank owns of
+  // segments[i]. Collective.
+  virtual std::vector<double> squares(const std::vector<SegmentState>& segments,
+                                      const std::vector<std::vector<double>>& pieces) = 0;
 };
 
 }  // namespace cadre::optim

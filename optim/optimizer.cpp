@@ -2,14 +2,48 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
+#include <unordered_map>
 
+#include "model/transformer.h"
 #include "optim/schedule.h"
 
 namespace cadre::optim {
+namespace {
+
+// One rank has all.
+class LocalNorm final : public NormScope {
+ public:
+  explicit LocalNorm(const std::vector<SegmentState>& segments) {
+    for (const SegmentState& segment : segments) {
+      index_[segment.name] = all_.size();
+      all_.push_back({segment.name, segment.layer, segment.expert});
+    }
+  }
+  const std::vector<NormSegment>& all() const override { return all_; }
+  size_t index_of(const std::string& name) const override { return index_.at(name); }
+  std::vector<double> squares(const std::vector<SegmentState>&,
+                              const std::vector<std::vector<double>>& pieces) override {
+    std::vector<double> squares;
+    for (std::vector<double> of_segment : pieces) squares.push_back(kernels::tree_sum(of_segment));
+    return squares;
+  }
+
+ private:
+  std::vector<NormSegment> all_;
+  std::unordered_map<std::string, size_t> index_;
+};
+
+}  // namespace
 
 Optimizer::Optimizer(const autograd::Context& context, autograd::ParameterStore& store, OptimizerSettings settings,
-                     const OptimizerShard& shard)
-    : context_(context), store_(store), settings_(settings), norm_(shard.norm), zero_(shard.zero) {
+                     const OptimizerShard& shard, ExpertRules rules)
+    : context_(context),
+      store_(store),
+      settings_(settings),
+      rules_(std::move(rules)),
+      norm_(shard.norm),
+      zero_(shard.zero) {
   for (const auto& parameter : store.parameters()) {
     for (const autograd::Segment& segment : parameter->segments) {
       SegmentState state;
@@ -17,6 +51,7 @@ Optimizer::Optimizer(const autograd::Context& context, autograd::ParameterStore&
       state.shape = segment.shape;
       state.offset = parameter->offset + segment.offset;
       state.expert = segment.expert;
+      if (segment.expert >= 0) state.layer = model::layer_of(segment.name);
       state.weight_decay = parameter->decays ? settings.weight_decay : 0;
       state.owned = {0, state.count()};
       if (!shard.owned.empty()) state.owned = shard.owned.at(segments_.size());
@@ -24,6 +59,20 @@ Optimizer::Optimizer(const autograd::Context& context, autograd::ParameterStore&
     }
   }
   place_state();
+  if (norm_ == nullptr) {
+    own_norm_ = std::make_unique<LocalNorm>(segments_);
+    norm_ = own_norm_.get();
+  }
+  std::map<std::pair<int, int>, int> groups;
+  for (const NormSegment& segment : norm_->all()) {
+    const std::pair<int, int> expert{segment.layer, segment.expert};
+    const bool none = segment.expert < 0;
+    const auto place = none ? groups.end() : groups.try_emplace(expert, static_cast<int>(groups.size())).first;
+    groups_.push_back(none ? -1 : place->second);
+  }
+  experts_.resize(groups.size());
+  for (const auto& [expert, group] : groups) experts_[static_cast<size_t>(group)] = expert;
+  factors_.assign(groups_.size(), 1);
 }
 
 // Whole: laid out as the parameters. Sharded: what is owned of each segment after the other.
@@ -79,27 +128,42 @@ std::vector<std::vector<double>> Optimizer::owned_squares() const {
   return pieces;
 }
 
-GlobalNorm Optimizer::total_of(const std::vector<std::vector<double>>& pieces) const {
-  if (norm_ != nullptr) return norm_->total(segments_, pieces);
-  GlobalNorm norm;
-  for (size_t i = 0; i < pieces.size(); ++i) {
-    std::vector<double> squares = pieces[i];
-    norm.segments.push_back(kernels::tree_sum(squares));
-    norm.square += norm.segments.back();
-    if (!std::isfinite(norm.segments.back()) && norm.first_non_finite.empty()) {
-      norm.first_non_finite = segments_[i].name;
-    }
+// An expert's own clipping comes before the global norm.
+void Optimizer::apply_rules(const std::vector<double>& squares, int64_t step, int64_t total_steps) {
+  if (rules_.empty()) return;
+  const ExpertRules::ByExpert rules = rules_.at(step, total_steps);
+  std::vector<double> of_expert(experts_.size(), 0.0), factors(experts_.size(), 1.0);
+  for (size_t i = 0; i < squares.size(); ++i) {
+    if (groups_[i] >= 0) of_expert[static_cast<size_t>(groups_[i])] += squares[i];
   }
-  return norm;
+  for (size_t group = 0; group < experts_.size(); ++group) {
+    const auto found = rules.find(experts_[group]);
+    if (found == rules.end()) continue;
+    const ExpertRule& rule = found->second;
+    const double norm = std::sqrt(of_expert[group]);
+    if (rule.clip_norm && std::isfinite(norm) && norm > *rule.clip_norm) factors[group] = *rule.clip_norm / norm;
+    if (rule.frozen) factors[group] = 0;
+  }
+  for (size_t i = 0; i < squares.size(); ++i) {
+    if (groups_[i] >= 0) factors_[i] = factors[static_cast<size_t>(groups_[i])];
+  }
+  for (SegmentState& segment : segments_) {
+    if (segment.expert < 0) continue;
+    const auto found = rules.find({segment.layer, segment.expert});
+    segment.rule = found == rules.end() ? ExpertRule{} : found->second;
+  }
 }
 
-StepReport Optimizer::measure() {
-  GlobalNorm norm = total_of(owned_squares());
-  for (size_t i = 0; i < segments_.size(); ++i) segments_[i].gradient_norm = std::sqrt(norm.segments[i]);
+StepReport Optimizer::report_of(const std::vector<double>& squares) {
   StepReport report;
-  report.first_non_finite = std::move(norm.first_non_finite);
-  report.gradient_norm = std::sqrt(norm.square);
-  report.finite = std::isfinite(norm.square);
+  double total = 0;
+  for (size_t i = 0; i < squares.size(); ++i) {
+    if (factors_[i] == 0) continue;  // frozen
+    total += factors_[i] == 1 ? squares[i] : squares[i] * factors_[i] * factors_[i];
+    if (!std::isfinite(squares[i]) && report.first_non_finite.empty()) report.first_non_finite = norm_->all()[i].name;
+  }
+  report.gradient_norm = std::sqrt(total);
+  report.finite = std::isfinite(total);
   if (!report.finite && report.first_non_finite.empty()) report.first_non_finite = "all segments together";
   if (settings_.clip_norm && report.gradient_norm > *settings_.clip_norm) {
     report.clip_factor = *settings_.clip_norm / report.gradient_norm;
@@ -108,29 +172,38 @@ StepReport Optimizer::measure() {
 }
 
 StepReport Optimizer::step(int64_t step, int64_t total_steps) {
-  const StepReport report = measure();
+  const std::vector<double> squares = norm_->squares(segments_, owned_squares());
+  apply_rules(squares, step, total_steps);
+  const StepReport report = report_of(squares);
+  for (SegmentState& segment : segments_) {
+    const size_t index = norm_->index_of(segment.name);
+    segment.gradient_norm = std::sqrt(squares[index]);
+    segment.clip_factor = factors_[index] * report.clip_factor;
+  }
   if (!report.finite) return report;
   const double lr = learning_rate(step, total_steps);
-  for (SegmentState& segment : segments_) ++segment.steps;
-  settings_.kind == OptimizerKind::kAdamW ? update_adamw(lr, report.clip_factor) : update_sgd(lr, report.clip_factor);
+  for (SegmentState& segment : segments_) segment.steps += segment.rule.frozen ? 0 : 1;
+  settings_.kind == OptimizerKind::kAdamW ? update_adamw(lr) : update_sgd(lr);
   store_.touch();
   return report;
 }
 
-void Optimizer::update_adamw(double lr, double clip_factor) {
+void Optimizer::update_adamw(double lr) {
   std::vector<kernels::AdamWSegment> updates;
   for (const SegmentState& s : segments_) {
-    updates.push_back({place_of(s), lr * s.lr_scale, settings_.beta1, settings_.beta2, settings_.eps, s.weight_decay,
-                       s.steps, clip_factor});
+    if (s.rule.frozen) continue;
+    updates.push_back({place_of(s), lr * s.rule.lr_scale, settings_.beta1, settings_.beta2, settings_.eps,
+                       s.rule.weight_decay.value_or(s.weight_decay), s.steps, s.clip_factor});
   }
   kernels::adamw(context_.exec, updates, store_.values(), gradients(), first_moment_, second_moment_);
 }
 
-void Optimizer::update_sgd(double lr, double clip_factor) {
+void Optimizer::update_sgd(double lr) {
   std::vector<kernels::SgdSegment> updates;
   for (const SegmentState& s : segments_) {
-    updates.push_back(
-        {place_of(s), lr * s.lr_scale, settings_.momentum, settings_.nesterov, s.weight_decay, clip_factor});
+    if (s.rule.frozen) continue;
+    updates.push_back({place_of(s), lr * s.rule.lr_scale, settings_.momentum, settings_.nesterov,
+                       s.rule.weight_decay.value_or(s.weight_decay), s.clip_factor});
   }
   kernels::sgd(context_.exec, updates, store_.values(), gradients(), first_moment_);
 }

@@ -2,10 +2,13 @@
 // AdamW and SGD over a parameter store. State is kept by segment: each parameter, and each single expert, has its own
 // hyper-parameters, step count and gradient norm.
 
+#include <memory>
+#include <utility>
 #include <vector>
 
 #include "autograd/parameter_store.h"
 #include "kernels/optimizer.h"
+#include "optim/expert_rules.h"
 #include "optim/norm_scope.h"
 #include "optim/settings.h"
 #include "parallel/data/ownership.h"
@@ -17,10 +20,12 @@ struct SegmentState {
   Shape shape;
   int64_t offset = 0;  // elements into the flat storage
   int expert = -1;
-  double lr_scale = 1;
+  int layer = -1;  // of an expert
   double weight_decay = 0;
   int64_t steps = 0;             // updates made so far
   double gradient_norm = 0;      // of the last step, before clipping
+  ExpertRule rule;               // of the last step
+  double clip_factor = 1;        // likewise, all kinds of clipping
   parallel::ElementRange owned;  // what this rank counts in the norm, and saves
   parallel::ElementRange kept;   // what it has moments of, and updates
   int64_t state_offset = 0;      // of kept.begin in the moments
@@ -28,7 +33,7 @@ struct SegmentState {
 };
 
 struct StepReport {
-  double gradient_norm = 0;  // global, before clipping
+  double gradient_norm = 0;  // global, before its clipping; of what is not frozen
   double clip_factor = 1;
   bool finite = true;            // false: nothing was updated
   std::string first_non_finite;  // the segment that was not finite
@@ -50,7 +55,7 @@ struct OptimizerShard {
 class Optimizer {
  public:
   Optimizer(const autograd::Context& context, autograd::ParameterStore& store, OptimizerSettings settings,
-            const OptimizerShard& shard = {});
+            const OptimizerShard& shard = {}, ExpertRules rules = {});
 
   // One update of what is kept, from gradients that must be complete (summed over ranks) where this rank owns them;
   // with ZeRO, of what is kept. `step` from 1, `total_steps` for the schedule. Non-finite gradients leave parameters
@@ -71,15 +76,20 @@ class Optimizer {
   void place_state();
   kernels::StatePlace place_of(const SegmentState& segment) const;
   std::vector<std::vector<double>> owned_squares() const;
-  GlobalNorm total_of(const std::vector<std::vector<double>>& pieces) const;
-  StepReport measure();
-  void update_adamw(double lr, double clip_factor);
-  void update_sgd(double lr, double clip_factor);
+  void apply_rules(const std::vector<double>& squares, int64_t step, int64_t total_steps);
+  StepReport report_of(const std::vector<double>& squares);
+  void update_adamw(double lr);
+  void update_sgd(double lr);
 
   const autograd::Context& context_;
   autograd::ParameterStore& store_;
   OptimizerSettings settings_;
+  ExpertRules rules_;
+  std::unique_ptr<NormScope> own_norm_;
   NormScope* norm_;
+  std::vector<double> factors_;  // by segment of the whole model: of its gradient, before the global norm; frozen: 0
+  std::vector<int> groups_;      // likewise: which expert's it is; -1: none's
+  std::vector<std::pair<int, int>> experts_;  // by group: layer and id
   const int zero_;
   std::vector<SegmentState> segments_;
   Tensor first_moment_;     // AdamW: m; SGD: momentum

@@ -32,6 +32,8 @@ mu::Parser make_parser(const Variables& variables) {
   parser.DefineFun("round", round_of);
   parser.DefineFun("trunc", trunc_of);
   parser.DefineFun("not", logical_not);
+  parser.DefineConst("true", 1);
+  parser.DefineConst("false", 0);
   for (const auto& [name, value] : variables) parser.DefineConst(name, value);
   return parser;
 }
@@ -114,7 +116,6 @@ int64_t evaluate_whole(const Expression& expression, const Variables& variables,
 }
 
 bool evaluate_condition(const Expression& expression, const Variables& variables) {
-  if (expression.text == "true" || expression.text == "false") return expression.text == "true";
   return evaluate(expression, variables) != 0;
 }
 

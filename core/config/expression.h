@@ -4,8 +4,8 @@
 //   count: "8 * 2^floor(layer / 4)"      ffn_hidden_size: wide // 2      when: layer % 2 == 1 && layer > 3
 //
 // muParser's language (+ - * / ^, comparisons giving 0 or 1, && ||, a ? b : c, min, max, abs, sqrt, ln, log2, exp, ...)
-// with % and // (remainder and quotient of the division that rounds down), floor, ceil, round, trunc and not. Nothing
-// can be assigned.
+// with true and false, % and // (remainder and quotient of the division that rounds down), floor, ceil, round, trunc
+// and not. Nothing can be assigned.
 
 #include <cstdint>
 #include <map>

@@ -35,12 +35,6 @@ model::ExpertShards shards_of(parallel::Mesh& mesh, const std::vector<parallel::
   return model::ExpertShards(std::move(shards));
 }
 
-// "layers.<layer>...": the names of segments are a contract (docs/formats.md).
-int layer_in(const std::string& name) {
-  const std::string prefix = "layers.";
-  return name.starts_with(prefix) ? std::stoi(name.substr(prefix.size())) : -1;
-}
-
 // Declared, but never allocated.
 std::vector<GlobalSegment> all_segments(const model::NetworkSettings& network) {
   autograd::ParameterStore store;
@@ -50,7 +44,7 @@ std::vector<GlobalSegment> all_segments(const model::NetworkSettings& network) {
   for (const auto& parameter : store.parameters()) {
     for (const autograd::Segment& segment : parameter->segments) {
       segments.push_back(
-          {segment.name, parameter->name, segment.expert, layer_in(segment.name), segment.count(), piece});
+          {segment.name, parameter->name, segment.expert, model::layer_of(segment.name), segment.count(), piece});
       piece += parallel::pieces_of(segment.count());
     }
   }

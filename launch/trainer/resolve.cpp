@@ -146,6 +146,7 @@ std::string identity_of(const Settings& settings) {
   plain.moe.balance = {};
   plain.moe.capacity_factor.reset();
   plain.moe.drop_policy = {};
+  plain.moe.rules.clear();
   plain.model.init_std = 0.02;
   return config::print_resolved(plain);
 }

@@ -1,7 +1,6 @@
 #include "launch/trainer/sharded_norm.h"
 
 #include <algorithm>
-#include <cmath>
 
 #include "kernels/optimizer.h"
 #include "optim/optimizer.h"
@@ -16,6 +15,10 @@ void share(const ModelShard& shard, const Tensor& values, const char* what) {
 
 }  // namespace
 
+ShardedNorm::ShardedNorm(const ModelShard& shard, Allocator& allocator) : shard_(shard), allocator_(allocator) {
+  for (const GlobalSegment& segment : shard.segments()) all_.push_back({segment.name, segment.layer, segment.expert});
+}
+
 Tensor ShardedNorm::gather(const std::vector<optim::SegmentState>& segments, const std::vector<double>& values) {
   const auto count = static_cast<int64_t>(shard_.segments().size());
   const Tensor all = Tensor::zeros(allocator_, Dtype::kF64, Shape{count});
@@ -27,8 +30,8 @@ Tensor ShardedNorm::gather(const std::vector<optim::SegmentState>& segments, con
   return all;
 }
 
-optim::GlobalNorm ShardedNorm::total(const std::vector<optim::SegmentState>& segments,
-                                     const std::vector<std::vector<double>>& pieces) {
+std::vector<double> ShardedNorm::squares(const std::vector<optim::SegmentState>& segments,
+                                         const std::vector<std::vector<double>>& pieces) {
   const Tensor all = Tensor::zeros(allocator_, Dtype::kF64, Shape{shard_.piece_count()});
   double* const squares = all.data<double>();
   for (size_t i = 0; i < segments.size(); ++i) {
@@ -36,17 +39,12 @@ optim::GlobalNorm ShardedNorm::total(const std::vector<optim::SegmentState>& seg
     std::copy(pieces[i].begin(), pieces[i].end(), squares + first + segments[i].owned.begin / parallel::kPieceElements);
   }
   share(shard_, all, "gradient norms");
-  optim::GlobalNorm norm;
-  std::vector<double> of_segment;
+  std::vector<double> of_segments;
   for (const GlobalSegment& segment : shard_.segments()) {
     const auto count = static_cast<size_t>(parallel::pieces_of(segment.elements));
-    of_segment.push_back(kernels::tree_sum({squares + segment.first_piece, count}));
-    norm.square += of_segment.back();
-    if (!std::isfinite(of_segment.back()) && norm.first_non_finite.empty()) norm.first_non_finite = segment.name;
+    of_segments.push_back(kernels::tree_sum({squares + segment.first_piece, count}));
   }
-  for (const optim::SegmentState& segment : segments)
-    norm.segments.push_back(of_segment[shard_.index_of(segment.name)]);
-  return norm;
+  return of_segments;
 }
 
 }  // namespace cadre::launch

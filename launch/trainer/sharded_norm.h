@@ -1,7 +1,6 @@
 #pragma once
-// The global gradient norm over ranks: each piece's square from the rank that owns it, a tree over the pieces of a
-// segment, and one sum over segments in the order of a rank that has all, so that its bits do not depend on who has
-// what.
+// Gradient norms over ranks: each piece's square from the rank that owns it, and a tree over the pieces of a segment,
+// so that bits do not depend on who has what.
 
 #include <vector>
 
@@ -13,9 +12,11 @@ namespace cadre::launch {
 
 class ShardedNorm final : public optim::NormScope {
  public:
-  ShardedNorm(const ModelShard& shard, Allocator& allocator) : shard_(shard), allocator_(allocator) {}
-  optim::GlobalNorm total(const std::vector<optim::SegmentState>& segments,
-                          const std::vector<std::vector<double>>& pieces) override;
+  ShardedNorm(const ModelShard& shard, Allocator& allocator);
+  const std::vector<optim::NormSegment>& all() const override { return all_; }
+  size_t index_of(const std::string& name) const override { return shard_.index_of(name); }
+  std::vector<double> squares(const std::vector<optim::SegmentState>& segments,
+                              const std::vector<std::vector<double>>& pieces) override;
 
   // One value for each segment of the whole model, from values of the segments here; the same on every rank.
   // Collective.
@@ -24,6 +25,7 @@ class ShardedNorm final : public optim::NormScope {
  private:
   const ModelShard& shard_;
   Allocator& allocator_;
+  std::vector<optim::NormSegment> all_;
 };
 
 }  // namespace cadre::launch

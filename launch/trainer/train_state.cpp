@@ -51,8 +51,8 @@ TrainState::TrainState(const autograd::Context& context, const model::NetworkSet
       shard_(shard),
       norm_(shard, context.allocator),
       model_(store_, network, shard.experts(), shard.stages()),
-      optimizer_(context, materialised(store_, context, seed, shard.zero()), optimizer,
-                 shard_for(shard, store_, norm_)) {
+      optimizer_(context, materialised(store_, context, seed, shard.zero()), optimizer, shard_for(shard, store_, norm_),
+                 optim::ExpertRules(network.moe.rules, model_.experts())) {
   fractions = model::uniform_fractions(context.allocator, model_.experts());
 }
 

@@ -152,7 +152,7 @@ TEST_P(OptimizerTest, AdamWFollowsTheBookWithStepCountsOfEachSegment) {
   settings.schedule.kind = ScheduleKind::kLinear;
   Optimizer optimizer(context_, store_, settings);
   optimizer.segments()[2].steps = 9;  // an expert resumed from elsewhere
-  optimizer.segments()[3].lr_scale = 0.5;
+  optimizer.segments()[3].rule.lr_scale = 0.5;
   std::vector<AdamW> book;
   for (const SegmentState& segment : optimizer.segments()) {
     const std::vector<double> zeros(static_cast<size_t>(segment.count()), 0);
@@ -165,7 +165,7 @@ TEST_P(OptimizerTest, AdamWFollowsTheBookWithStepCountsOfEachSegment) {
     EXPECT_TRUE(optimizer.step(step, 8).finite);
     for (size_t i = 0; i < book.size(); ++i) {
       const SegmentState& segment = optimizer.segments()[i];
-      book[i].step(settings, lr * segment.lr_scale, segment.weight_decay, part(all(store_.gradients()), segment));
+      book[i].step(settings, lr * segment.rule.lr_scale, segment.weight_decay, part(all(store_.gradients()), segment));
       SCOPED_TRACE(segment.name);
       EXPECT_EQ(segment.steps, book[i].steps);
       expect_near(part(all(store_.values()), segment), book[i].w, tolerance());

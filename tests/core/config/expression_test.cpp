@@ -63,6 +63,7 @@ TEST(Expression, VariablesMayUseEachOtherInAnyOrder) {
 TEST(Expression, ConditionsAreWordsOrNumbers) {
   EXPECT_TRUE(evaluate_condition("true", {}));
   EXPECT_FALSE(evaluate_condition("false", {}));
+  EXPECT_EQ(value_of("not(false) + true"), 2);
   EXPECT_TRUE(evaluate_condition("layer > 3", kVariables));
   EXPECT_FALSE(evaluate_condition(0.0, {}));
 }

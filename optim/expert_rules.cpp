@@ -1,0 +1,61 @@
+#include "optim/expert_rules.h"
+
+#include <fmt/core.h>
+
+#include "model/expert_selector.h"
+
+namespace cadre::optim {
+
+using model::ExpertLayoutError;
+
+ExpertRules::ExpertRules(std::vector<model::ExpertRuleSettings> rules, const model::ExpertLayout& layout)
+    : rules_(std::move(rules)) {
+  for (size_t i = 0; i < rules_.size(); ++i) {
+    std::vector<std::pair<int, int>>& experts = experts_.emplace_back();
+    try {
+      for (const model::ExpertPlace& place : model::ExpertSelector(rules_[i].experts).resolve(layout)) {
+        experts.emplace_back(static_cast<int>(place.layer), static_cast<int>(place.expert));
+      }
+    } catch (const ConfigError& failure) {
+      throw ExpertLayoutError(fmt::format("moe.rules[{}].experts", i), failure.what());
+    }
+  }
+  at(1, 1);
+}
+
+ExpertRules::ByExpert ExpertRules::at(int64_t step, int64_t steps) const {
+  const config::Variables variables{{"step", static_cast<double>(step)}, {"steps", static_cast<double>(steps)}};
+  ByExpert all;
+  for (size_t i = 0; i < rules_.size(); ++i) {
+    const model::ExpertRuleSettings& rule = rules_[i];
+    const auto number = [&](const char* key, const std::optional<config::Expression>& value) -> std::optional<double> {
+      if (!value) return std::nullopt;
+      const std::string where = fmt::format("moe.rules[{}].{}", i, key);
+      double result = 0;
+      try {
+        result = config::evaluate(*value, variables);
+      } catch (const ConfigError& failure) {
+        throw ExpertLayoutError(where, fmt::format("at step {}: {}", step, failure.what()));
+      }
+      if (result < 0) throw ExpertLayoutError(where, fmt::format("is {} at step {}, wanted >= 0", result, step));
+      return result;
+    };
+    const auto lr_scale = number("lr_scale", rule.lr_scale), weight_decay = number("weight_decay", rule.weight_decay);
+    const auto clip_norm = number("clip_norm", rule.clip_norm);
+    if (clip_norm && *clip_norm == 0) {
+      throw ExpertLayoutError(fmt::format("moe.rules[{}].clip_norm", i),
+                              fmt::format("is 0 at step {}, wanted > 0", step));
+    }
+    const auto frozen = number("frozen", rule.frozen);
+    for (const std::pair<int, int>& expert : experts_[i]) {
+      ExpertRule& of = all[expert];
+      if (lr_scale) of.lr_scale = *lr_scale;
+      if (weight_decay) of.weight_decay = weight_decay;
+      if (clip_norm) of.clip_norm = clip_norm;
+      if (frozen) of.frozen = *frozen != 0;
+    }
+  }
+  return all;
+}
+
+}  // namespace cadre::optim

@@ -1,0 +1,37 @@
+#pragma once
+// What a config's rules make of each expert, step by step.
+
+#include <map>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "model/expert_layout.h"
+
+namespace cadre::optim {
+
+struct ExpertRule {
+  double lr_scale = 1;
+  std::optional<double> weight_decay;  // none: the optimizer's
+  std::optional<double> clip_norm;     // none: only the global one
+  bool frozen = false;
+  bool operator==(const ExpertRule&) const = default;
+};
+
+class ExpertRules {
+ public:
+  ExpertRules() = default;  // none
+  // Throws ExpertLayoutError naming the rule that selects nothing or cannot be computed.
+  ExpertRules(std::vector<model::ExpertRuleSettings> rules, const model::ExpertLayout& layout);
+
+  bool empty() const { return rules_.empty(); }
+  // Those of a step of a run of `steps`. Experts that are not there have no rule.
+  using ByExpert = std::map<std::pair<int, int>, ExpertRule>;  // by layer and id
+  ByExpert at(int64_t step, int64_t steps) const;
+
+ private:
+  std::vector<model::ExpertRuleSettings> rules_;
+  std::vector<std::vector<std::pair<int, int>>> experts_;  // of each rule
+};
+
+}  // namespace cadre::optim

@@ -1,0 +1,180 @@
+#include "optim/expert_rules.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+
+#include "core/rng.h"
+#include "optim/optimizer.h"
+
+namespace cadre::optim {
+namespace {
+
+model::ExpertLayout two_layers_of_three() {
+  model::NetworkSettings network;
+  network.model.num_layers = 2;
+  network.moe.num_experts = 3;
+  return model::ExpertLayout(network);
+}
+
+model::ExpertRuleSettings rule_for(const char* experts) {
+  model::ExpertRuleSettings rule;
+  rule.experts = experts;
+  return rule;
+}
+
+std::string error_of(const model::ExpertRuleSettings& rule) {
+  try {
+    ExpertRules({rule}, two_layers_of_three());
+  } catch (const model::ExpertLayoutError& error) {
+    return error.what();
+  }
+  return "no error";
+}
+
+TEST(ExpertRules, LaterOnesWinKeyByKey) {
+  model::ExpertRuleSettings all = rule_for("layers.*.experts.*"), one = rule_for("layers.1.experts.2");
+  all.lr_scale = config::Expression("min(1, step / 10)");
+  all.weight_decay = config::Expression(0.5);
+  one.lr_scale = config::Expression(3.0);
+  one.frozen = config::Expression("step > 5");
+  const ExpertRules rules({all, one}, two_layers_of_three());
+  const ExpertRules::ByExpert third = rules.at(3, 100), sixth = rules.at(6, 100);
+  EXPECT_EQ(third.size(), 6u);
+  EXPECT_DOUBLE_EQ(third.at({0, 0}).lr_scale, 0.3);
+  EXPECT_EQ(third.at({1, 2}), (ExpertRule{3, 0.5, std::nullopt, false}));
+  EXPECT_TRUE(sixth.at({1, 2}).frozen);
+  EXPECT_FALSE(sixth.at({1, 1}).frozen);
+}
+
+TEST(ExpertRules, ErrorsNameTheRule) {
+  EXPECT_NE(
+      error_of(rule_for("layers.*.experts.code")).find("moe.rules[0].experts: \"layers.*.experts.code\": no expert"),
+      std::string::npos);
+  model::ExpertRuleSettings rule = rule_for("layers.*.experts.*");
+  rule.lr_scale = config::Expression("step - 2");
+  EXPECT_EQ(error_of(rule), "moe.rules[0].lr_scale: is -1 at step 1, wanted >= 0");
+  rule.lr_scale = config::Expression("epoch");
+  EXPECT_NE(error_of(rule).find("variables are step, steps"), std::string::npos);
+  rule.lr_scale.reset();
+  rule.clip_norm = config::Expression("steps - 1");
+  EXPECT_EQ(error_of(rule), "moe.rules[0].clip_norm: is 0 at step 1, wanted > 0");
+}
+
+// A matrix and the three experts of a layer, of two segments each.
+class RuledOptimizer : public ::testing::Test {
+ protected:
+  RuledOptimizer() {
+    store_.declare("w", {3, 7}, 0.5, true);
+    std::vector<autograd::Segment> segments;
+    for (int expert = 0; expert < 3; ++expert) {
+      const std::string name = "layers.1.moe.experts." + std::to_string(expert);
+      segments.push_back({name + ".w1", {2, 4}, 16 * expert, expert});
+      segments.push_back({name + ".w3", {2, 4}, 16 * expert + 8, expert});
+    }
+    store_.declare("experts", {3, 4, 4}, 0.5, true, std::move(segments));
+    store_.materialise(context_, 4);
+    settings_.kind = OptimizerKind::kSgd;
+    settings_.momentum = 0;
+    settings_.lr = 1;
+    settings_.weight_decay = 0;
+    settings_.clip_norm.reset();
+    settings_.schedule.kind = ScheduleKind::kConstant;
+  }
+
+  void random_gradients(uint64_t stream) {
+    Rng rng(6, RngPurpose::kTest, stream);
+    for (int64_t i = 0; i < store_.elements(); ++i) store_.gradients().data<double>()[i] = rng.normal();
+  }
+  std::vector<double> values() const {
+    const double* begin = store_.values().data<double>();
+    return {begin, begin + store_.elements()};
+  }
+  // What a step took from the values of an expert, over its gradient: one number when they are parallel.
+  double taken(const std::vector<double>& before, int expert) const {
+    const int64_t begin = store_.find("experts")->offset + 16 * expert;
+    double ratio = 0;
+    for (int64_t i = begin; i < begin + 16; ++i) {
+      const double gradient = store_.gradients().data<double>()[i];
+      const double here = (before[static_cast<size_t>(i)] - store_.values().data<double>()[i]) / gradient;
+      if (i > begin) {
+        EXPECT_NEAR(here, ratio, 1e-9);
+      }
+      ratio = here;
+    }
+    return ratio;
+  }
+  double norm_of_expert(int expert) const {
+    double square = 0;
+    for (int64_t i = 0; i < 16; ++i) {
+      const double g = store_.gradients().data<double>()[store_.find("experts")->offset + 16 * expert + i];
+      square += g * g;
+    }
+    return std::sqrt(square);
+  }
+
+  std::shared_ptr<Allocator> allocator_ = make_host_allocator();
+  ThreadPool threads_{2};
+  autograd::Context context_{{threads_, kernels::best_isa()}, *allocator_, Dtype::kF64};
+  autograd::ParameterStore store_;
+  OptimizerSettings settings_;
+};
+
+TEST_F(RuledOptimizer, ScalesClipsAndFreezesEachExpertByItself) {
+  model::ExpertRuleSettings scaled = rule_for("layers.1.experts.0"), clipped = rule_for("layers.1.experts.1"),
+                            frozen = rule_for("layers.1.experts.2");
+  scaled.lr_scale = config::Expression(0.25);
+  clipped.clip_norm = config::Expression(0.5);
+  frozen.frozen = config::Expression("step <= 1");
+  Optimizer optimizer(context_, store_, settings_, {}, ExpertRules({scaled, clipped, frozen}, two_layers_of_three()));
+  random_gradients(1);
+  std::vector<double> before = values();
+  const StepReport report = optimizer.step(1, 10);
+  EXPECT_NEAR(taken(before, 0), 0.25, 1e-9);
+  EXPECT_NEAR(taken(before, 1), 0.5 / norm_of_expert(1), 1e-9);
+  EXPECT_EQ(taken(before, 2), 0);
+  double square = 0.25 + std::pow(norm_of_expert(0), 2);
+  for (int64_t i = 0; i < 21; ++i)
+    square += std::pow(store_.gradients().data<double>()[store_.find("w")->offset + i], 2);
+  EXPECT_NEAR(report.gradient_norm, std::sqrt(square), 1e-9) << "the clipped one counts with 0.5, the frozen one not";
+  EXPECT_EQ(optimizer.segments().back().steps, 0);
+  EXPECT_EQ(optimizer.segments().front().steps, 1);
+
+  before = values();
+  optimizer.step(2, 10);
+  EXPECT_NEAR(taken(before, 2), 1, 1e-9) << "thawed";
+  EXPECT_EQ(optimizer.segments().back().steps, 1);
+}
+
+TEST_F(RuledOptimizer, AFrozenExpertsGradientMayBeAnythingButAClippedOnesMustBeFinite) {
+  model::ExpertRuleSettings frozen = rule_for("layers.1.experts.2"), clipped = rule_for("layers.1.experts.1");
+  frozen.frozen = config::Expression(1.0);
+  clipped.clip_norm = config::Expression(0.5);
+  Optimizer optimizer(context_, store_, settings_, {}, ExpertRules({frozen, clipped}, two_layers_of_three()));
+  random_gradients(1);
+  double* const experts = store_.gradients().data<double>() + store_.find("experts")->offset;
+  experts[40] = std::numeric_limits<double>::quiet_NaN();
+  EXPECT_TRUE(optimizer.step(1, 10).finite);
+  for (const double value : values()) EXPECT_TRUE(std::isfinite(value));
+  experts[20] = std::numeric_limits<double>::infinity();
+  const StepReport report = optimizer.step(2, 10);
+  EXPECT_FALSE(report.finite);
+  EXPECT_EQ(report.first_non_finite, "layers.1.moe.experts.1.w1");
+}
+
+TEST_F(RuledOptimizer, WeightDecayIsAnExpertsOwn) {
+  settings_.weight_decay = 0.5;
+  model::ExpertRuleSettings rule = rule_for("layers.1.experts.0");
+  rule.weight_decay = config::Expression(0.0);
+  Optimizer optimizer(context_, store_, settings_, {}, ExpertRules({rule}, two_layers_of_three()));
+  std::fill_n(store_.gradients().data<double>(), store_.elements(), 0.0);
+  const std::vector<double> before = values();
+  optimizer.step(1, 10);
+  const auto at = static_cast<size_t>(store_.find("experts")->offset);
+  EXPECT_EQ(values()[at], before[at]);
+  EXPECT_NEAR(values()[at + 16], before[at + 16] / 2, 1e-12);
+}
+
+}  // namespace
+}  // namespace cadre::optim
