@@ -12,12 +12,13 @@ namespace {
 
 using parallel::Placement;
 
-Placement placement_of_table(const std::vector<std::vector<int64_t>>& table, int64_t experts, int ranks) {
+Placement placement_of_table(const std::vector<std::vector<int64_t>>& table, int64_t layer, int64_t experts,
+                             int ranks) {
   if (static_cast<int64_t>(table.size()) != experts) {
     throw ConfigError(
-        fmt::format("parallel.placement.holders: lists of {} experts, a layer has {}; wanted one list "
+        fmt::format("parallel.placement.holders: lists of {} experts, layer {} has {}; wanted one list "
                     "of ranks for each",
-                    table.size(), experts));
+                    table.size(), layer, experts));
   }
   std::vector<std::vector<int>> holders;
   for (const std::vector<int64_t>& of_expert : table) holders.emplace_back(of_expert.begin(), of_expert.end());
@@ -28,9 +29,9 @@ Placement placement_of_table(const std::vector<std::vector<int64_t>>& table, int
   }
 }
 
-Placement first_placement(const PlacementSettings& settings, int64_t experts, int ranks) {
+Placement first_placement(const PlacementSettings& settings, int64_t layer, int64_t experts, int ranks) {
   if (experts == 0) return Placement({}, ranks);
-  if (settings.kind == PlacementKind::kTable) return placement_of_table(settings.holders, experts, ranks);
+  if (settings.kind == PlacementKind::kTable) return placement_of_table(settings.holders, layer, experts, ranks);
   return Placement::even(experts, ranks);
 }
 
@@ -46,7 +47,7 @@ std::vector<Placement> first_placements(const PlacementSettings& settings, const
                                         int ranks) {
   std::vector<Placement> placements;
   for (int64_t layer = 0; layer < layout.layers(); ++layer) {
-    placements.push_back(first_placement(settings, layout.layer(layer).experts(), ranks));
+    placements.push_back(first_placement(settings, layer, layout.layer(layer).experts(), ranks));
   }
   return placements;
 }

@@ -33,6 +33,6 @@ refused() {
   "$CADRE_RUN" -n 2 "$CADRE" train config.yaml --set run.directory=no "${small[@]}" --set parallel.expert_parallel=2 "$@" >refused.log 2>&1 || status=$?
   [ "$status" = 2 ] && grep -qF "$message" refused.log || { cat refused.log; echo "wanted exit 2 and: $message; got $status"; exit 1; }
 }
-refused "parallel.placement.holders: lists of 2 experts, the model has 5" --set parallel.placement.kind=table --set 'parallel.placement.holders=[[0],[1]]'
+refused "parallel.placement.holders: lists of 2 experts, layer 0 has 5" --set parallel.placement.kind=table --set 'parallel.placement.holders=[[0],[1]]'
 refused "placement of expert 1: rank 2; wanted ascending ranks from 0 to 1" --set parallel.placement.kind=table --set 'parallel.placement.holders=[[0],[2],[0],[0],[0]]'
 refused "holders: is empty" --set parallel.placement.kind=table
