@@ -40,7 +40,7 @@ MpiSession::MpiSession(Launcher launcher, const SessionOptions& options)
       engine_(std::make_shared<Engine>()) {
   engine_->set_deadline(options.deadline);
   if (launcher_ != Launcher::kMpirun) return;
-  initialize_mpi();
+  initialize_mpi(options.deadline);
   start_watchdog();
 }
 

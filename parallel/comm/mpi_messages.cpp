@@ -4,10 +4,15 @@
 #include <mpi.h>
 
 #include <algorithm>
+#include <chrono>
+#include <condition_variable>
+#include <cstdio>
 #include <cstdlib>
+#include <mutex>
 #include <numeric>
 #include <set>
 #include <string>
+#include <thread>
 
 #include "core/error.h"
 
@@ -24,9 +29,40 @@ void check(int code, const char* call) {
   throw CommunicationError(fmt::format("{} failed: {}", call, std::string(text, static_cast<size_t>(length))));
 }
 
+// Nobody else would notice: to the launcher, a rank that dies while it connects is one that is still to come.
+class StartDeadline {
+ public:
+  explicit StartDeadline(std::chrono::milliseconds limit) : thread_([this, limit] { watch(limit); }) {}
+  ~StartDeadline() {
+    {
+      const std::lock_guard lock(mutex_);
+      over_ = true;
+    }
+    changed_.notify_one();
+    thread_.join();
+  }
+  StartDeadline(const StartDeadline&) = delete;
+  StartDeadline& operator=(const StartDeadline&) = delete;
+
+ private:
+  void watch(std::chrono::milliseconds limit) {
+    std::unique_lock lock(mutex_);
+    if (changed_.wait_for(lock, limit, [this] { return over_; })) return;
+    std::fprintf(stderr, "cadre: error: not all ranks came up within %.3g s: one has died or hangs while it starts\n",
+                 std::chrono::duration<double>(limit).count());
+    std::_Exit(static_cast<int>(ExitCode::kCommunication));
+  }
+
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  bool over_ = false;
+  std::thread thread_;  // last: it uses the others
+};
+
 }  // namespace
 
-void initialize_mpi() {
+void initialize_mpi(std::chrono::milliseconds deadline) {
+  const StartDeadline watching(deadline);
   int provided = 0;
   check(MPI_Init_thread(nullptr, nullptr, MPI_THREAD_SERIALIZED, &provided), "MPI_Init_thread");
   if (provided < MPI_THREAD_SERIALIZED) {

@@ -4,6 +4,7 @@
 //
 // MPI is used in THREAD_SERIALIZED mode: callers hold the session's lock around everything here.
 
+#include <chrono>
 #include <cstddef>
 #include <memory>
 #include <vector>
@@ -67,8 +68,9 @@ class Messages {
   std::unique_ptr<State> state_;
 };
 
-// MPI_Init_thread and MPI_Finalize.
-void initialize_mpi();
+// MPI_Init_thread and MPI_Finalize. A process whose others do not come up in so long ends with exit code 5 and a line
+// that says so.
+void initialize_mpi(std::chrono::milliseconds deadline);
 void finalize_mpi();
 // Ends the job. From any thread, whoever holds the lock: Open MPI's MPI_Abort asks only the launcher.
 [[noreturn]] void abort_mpi(int exit_code);
