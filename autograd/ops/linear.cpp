@@ -30,7 +30,7 @@ TensorView first_columns(TensorView rows, int64_t count) { return rows.columns(0
 }  // namespace
 
 std::vector<TensorSpec> GroupedLinear::infer(std::span<const TensorSpec> in) const {
-  const size_t others = stacks_ > 1 ? 4 : lanes_ > 1 ? 4 : 3;
+  const size_t others = stacks_ > 1 || lanes_ > 1 ? 4 : 3;
   require(stacks_ > 0 && in.size() == others + stacks_ - 1 && in[kX].shape.rank() == 2, in,
           "x [rows, in], weight [.., out, in], offsets, of several lanes or stacks: cells, weights");
   int64_t groups = 0, widest_in = 0, widest_out = 0;

@@ -26,20 +26,21 @@ parallel::ScheduleShape shape_of(const ParallelSettings& parallel, const Layout&
 }
 
 // Explicit stages count where they are as many as the candidate has.
-std::vector<int64_t> stages_for(const Settings& settings, const parallel::ScheduleShape& shape) {
+std::vector<int64_t> stages_for(const Settings& settings, const LayerCosts& costs,
+                                const parallel::ScheduleShape& shape) {
   ParallelSettings parallel = settings.parallel;
   parallel.pipeline_parallel = shape.ranks;
   parallel.stages_per_rank = shape.chunks;
   const bool other = !parallel.layers_per_stage.is_auto() &&
                      parallel.layers_per_stage.value->size() != static_cast<size_t>(shape.stages());
   if (other) parallel.layers_per_stage = {};
-  return decide_stages(parallel, counted_costs(settings.network(), settings.data.seq_length));
+  return decide_stages(parallel, costs);
 }
 
 // Experts that move by load are taken to have found their places, with loads alike.
-std::vector<parallel::Placement> planned_placements(const Settings& settings, int ranks) {
+std::vector<parallel::Placement> planned_placements(const Settings& settings, const model::ExpertLayout& layout,
+                                                    int ranks) {
   const PlacementSettings& placement = settings.parallel.placement;
-  const model::ExpertLayout layout(settings.network());
   std::vector<parallel::Placement> placements = first_placements(placement, layout, ranks);
   if (placement.kind != PlacementKind::kBalanced) return placements;
   for (const int64_t layer : layout.moe_layers()) {
@@ -53,20 +54,21 @@ std::vector<parallel::Placement> planned_placements(const Settings& settings, in
 // One step's figures, built up part by part.
 class Builder {
  public:
-  Builder(const Settings& settings, const Device& device, const ModelProfile& profile, const Candidate& candidate)
-      : settings_(settings),
-        network_(settings.network()),
-        device_(device),
+  Builder(const Estimator& estimator, const LayerCosts& costs, const ModelProfile& profile, const Candidate& candidate)
+      : settings_(estimator.settings()),
+        experts_(estimator.experts()),
+        network_(settings_.network()),
+        device_(estimator.device()),
         profile_(profile),
         layout_(candidate.layout),
-        dtype_(settings.precision.dtype()) {
+        dtype_(settings_.precision.dtype()) {
     result_.candidate = candidate;
-    result_.micro_batches = settings.batch.global_batch_size / candidate.micro_batch_size / layout_.data;
-    ParallelSettings parallel = settings.parallel;
-    decide_reproducible(parallel, layout_, model::ExpertLayout(network_).fewest_experts(), result_.micro_batches);
+    result_.micro_batches = settings_.batch.global_batch_size / candidate.micro_batch_size / layout_.data;
+    ParallelSettings parallel = settings_.parallel;
+    decide_reproducible(parallel, layout_, experts_.fewest_experts(), result_.micro_batches);
     result_.reproducible = parallel.reproducible.value_or(false);
-    const parallel::ScheduleShape shape = shape_of(settings.parallel, layout_, result_.micro_batches);
-    result_.layers_per_stage = stages_for(settings, shape);
+    const parallel::ScheduleShape shape = shape_of(settings_.parallel, layout_, result_.micro_batches);
+    result_.layers_per_stage = stages_for(settings_, costs, shape);
     plan_ = std::make_unique<StagePlan>(profile, network_, shape, result_.layers_per_stage);
     for (int rank = 0; rank < layout_.pipeline; ++rank) elements_.push_back(plan_->elements(rank));
   }
@@ -78,7 +80,7 @@ class Builder {
       const auto r = static_cast<size_t>(rank);
       result_.parameters = std::max(result_.parameters, static_cast<int64_t>(elements_[r].all()));
       result_.memory.push_back(memory_of(rank, activations[r], receives[r]));
-      result_.traffic.push_back(rank_traffic(settings_, layout_, *plan_, rank, result_.reproducible));
+      result_.traffic.push_back(rank_traffic(settings_, experts_, layout_, *plan_, rank, result_.reproducible));
     }
     add_pipeline(result_.time);
     for (int rank = 0; rank < layout_.pipeline; ++rank) add_rank(rank, result_.time);
@@ -112,6 +114,7 @@ class Builder {
   void add_total();
 
   const Settings& settings_;
+  const model::ExpertLayout& experts_;
   model::NetworkSettings network_;
   const Device& device_;
   const ModelProfile& profile_;
@@ -252,9 +255,8 @@ void Builder::add_total() {
   time.gradients += seconds_along(Axis::kWorld, result_.traffic.front());
   time.step = time.pipeline + time.gradients + time.update;
   double flops_of_token = model::head_flops(network_);
-  const model::ExpertLayout experts(network_);
-  for (int64_t layer = 0; layer < experts.layers(); ++layer) {
-    flops_of_token += model::layer_flops(network_, experts.layer(layer), settings_.data.seq_length);
+  for (int64_t layer = 0; layer < experts_.layers(); ++layer) {
+    flops_of_token += model::layer_flops(network_, experts_.layer(layer), settings_.data.seq_length);
   }
   result_.tokens = static_cast<double>(settings_.batch.global_batch_size * settings_.data.seq_length);
   result_.flops = 3 * flops_of_token * result_.tokens / layout_.ranks();
@@ -271,15 +273,18 @@ size_t Estimate::fullest() const {
 }
 
 Estimator::Estimator(Settings settings, const Device& device, const kernels::Exec& exec)
-    : settings_(std::move(settings)), device_(device), exec_(exec) {}
+    : settings_(std::move(settings)),
+      experts_(settings_.network()),
+      counted_(counted_costs(settings_.network(), settings_.data.seq_length)),
+      device_(device),
+      exec_(exec) {}
 
 std::string Estimator::impossibility(const Candidate& candidate) const {
   const int64_t micro_batches = settings_.batch.global_batch_size / candidate.micro_batch_size / candidate.layout.data;
   try {
-    planned_placements(settings_, candidate.layout.expert);
+    planned_placements(settings_, experts_, candidate.layout.expert);
     ParallelSettings parallel = settings_.parallel;
-    decide_reproducible(parallel, candidate.layout, model::ExpertLayout(settings_.network()).fewest_experts(),
-                        micro_batches);
+    decide_reproducible(parallel, candidate.layout, experts_.fewest_experts(), micro_batches);
   } catch (const ConfigError& failure) {
     return failure.what();
   }
@@ -294,7 +299,7 @@ const ModelProfile& Estimator::profile(const Candidate& candidate) {
   shape.sequences = candidate.micro_batch_size;
   shape.seq_length = settings_.data.seq_length;
   shape.reset_at_documents = settings_.data.reset_at_documents;
-  shape.placements = planned_placements(settings_, candidate.layout.expert);
+  shape.placements = planned_placements(settings_, experts_, candidate.layout.expert);
   shape.dispatch = settings_.parallel.dispatch();
   shape.dispatch.reproducible = false;  // whose buffers are counted apart
   shape.dtype = settings_.precision.dtype();
@@ -302,11 +307,11 @@ const ModelProfile& Estimator::profile(const Candidate& candidate) {
 }
 
 Estimate Estimator::estimate(const Candidate& candidate) {
-  return Builder(settings_, device_, profile(candidate), candidate).build();
+  return Builder(*this, counted_, profile(candidate), candidate).build();
 }
 
 std::pair<parallel::Schedule, parallel::Timeline> Estimator::timeline(const Estimate& estimate) {
-  const Builder builder(settings_, device_, profile(estimate.candidate), estimate.candidate);
+  const Builder builder(*this, counted_, profile(estimate.candidate), estimate.candidate);
   parallel::Schedule schedule = builder.plan().schedule();
   parallel::Timeline timeline = parallel::simulate(schedule, builder.costs());
   return {std::move(schedule), std::move(timeline)};

@@ -9,6 +9,8 @@
 #include "launch/plan/device.h"
 #include "launch/plan/profile.h"
 #include "launch/settings.h"
+#include "launch/trainer/stages.h"
+#include "model/expert_layout.h"
 #include "parallel/mesh/layout.h"
 #include "parallel/pipeline/simulate.h"
 
@@ -72,12 +74,15 @@ class Estimator {
   std::pair<parallel::Schedule, parallel::Timeline> timeline(const Estimate& estimate);
 
   const Settings& settings() const { return settings_; }
+  const model::ExpertLayout& experts() const { return experts_; }
   const Device& device() const { return device_; }
 
  private:
   const ModelProfile& profile(const Candidate& candidate);
 
   Settings settings_;
+  model::ExpertLayout experts_;  // computed once: expressions take their time
+  LayerCosts counted_;           // likewise
   const Device& device_;
   const kernels::Exec& exec_;
   std::map<std::pair<int64_t, int>, ModelProfile> profiles_;  // by micro-batch size and expert ranks

@@ -6,7 +6,6 @@
 #include <tuple>
 
 #include "core/error.h"
-#include "model/expert_layout.h"
 
 namespace cadre::launch {
 namespace {
@@ -47,7 +46,7 @@ class Search {
   std::string impossibility(const parallel::Layout& layout) const {
     const Settings& settings = estimator_.settings();
     const int64_t batch = settings.batch.global_batch_size;
-    const int64_t experts = model::ExpertLayout(settings.network()).most_experts();
+    const int64_t experts = estimator_.experts().most_experts();
     const int64_t chunks = layout.pipeline > 1 ? settings.parallel.stages_per_rank : 1;
     if (layout.pipeline * chunks > settings.model.num_layers) {
       return fmt::format("more stages than the {} layers", settings.model.num_layers);

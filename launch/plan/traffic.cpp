@@ -3,8 +3,6 @@
 #include <algorithm>
 #include <cmath>
 
-#include "model/expert_layout.h"
-
 namespace cadre::launch {
 namespace {
 
@@ -60,8 +58,8 @@ class Counter {
 
 }  // namespace
 
-parallel::Traffic rank_traffic(const Settings& settings, const Layout& layout, const StagePlan& plan, int rank,
-                               bool reproducible) {
+parallel::Traffic rank_traffic(const Settings& settings, const model::ExpertLayout& experts, const Layout& layout,
+                               const StagePlan& plan, int rank, bool reproducible) {
   Counter counter(layout);
   const parallel::ScheduleShape& shape = plan.shape();
   for (const BlockProfile* block : plan.blocks_of_rank(rank)) counter.add(block->traffic, shape.micro_batches);
@@ -100,7 +98,6 @@ parallel::Traffic rank_traffic(const Settings& settings, const Layout& layout, c
   }
   constexpr int64_t kLossAndVotes = 3;  // and by layer two losses, the drops and its experts' counts
   int64_t statistics = kLossAndVotes;
-  const model::ExpertLayout experts(settings.network());
   for (const int64_t layer : experts.moe_layers()) statistics += experts.layer(layer).experts() + 3;
   for (const Axis axis : {Axis::kData, Axis::kPipeline}) {
     counter.all_reduce(axis, "step_statistics", 1, 8 * static_cast<double>(statistics));

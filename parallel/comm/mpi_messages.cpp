@@ -50,7 +50,7 @@ class StartDeadline {
     if (changed_.wait_for(lock, limit, [this] { return over_; })) return;
     std::fprintf(stderr, "cadre: error: not all ranks came up within %.3g s: one has died or hangs while it starts\n",
                  std::chrono::duration<double>(limit).count());
-    std::_Exit(static_cast<int>(ExitCode::kCommunication));
+    std::_Exit(static_cast<int>(ExitCode::kCommunication));  // MPI_Abort wants an MPI that is up
   }
 
   std::mutex mutex_;
