@@ -53,9 +53,8 @@ class MpiWork : public Work {
   bool done() override {
     return guarded([&] {
       if (shared_->engine->done(*operation_)) return true;
-      const auto now = std::chrono::steady_clock::now();
-      if (!first_no_) first_no_ = now;
-      shared_->engine->check_deadline(*operation_, shared_->patience(), *first_no_);
+      if (!asked_for_) asked_for_.emplace();
+      shared_->engine->check_deadline(*operation_, shared_->patience(), *asked_for_);
       return false;
     });
   }
@@ -95,7 +94,7 @@ class MpiWork : public Work {
   OperationPtr operation_;
   OperationPtr check_;
   bool given_up_ = false;
-  std::optional<std::chrono::steady_clock::time_point> first_no_;
+  std::optional<WaitClock> asked_for_;  // since done() first said no
 };
 
 class MpiCommunicator : public Communicator {

@@ -15,6 +15,7 @@
 #include <thread>
 
 #include "core/error.h"
+#include "parallel/comm/wait_clock.h"
 
 namespace cadre::parallel {
 namespace {
@@ -28,6 +29,8 @@ void check(int code, const char* call) {
   MPI_Error_string(code, text, &length);
   throw CommunicationError(fmt::format("{} failed: {}", call, std::string(text, static_cast<size_t>(length))));
 }
+
+constexpr std::chrono::milliseconds kLook{500};  // at the clock, while ranks come up
 
 // Nobody else would notice: to the launcher, a rank that dies while it connects is one that is still to come.
 class StartDeadline {
@@ -47,7 +50,10 @@ class StartDeadline {
  private:
   void watch(std::chrono::milliseconds limit) {
     std::unique_lock lock(mutex_);
-    if (changed_.wait_for(lock, limit, [this] { return over_; })) return;
+    WaitClock clock;
+    do {
+      if (changed_.wait_for(lock, std::min(kLook, limit), [this] { return over_; })) return;
+    } while (clock.look() < limit);
     std::fprintf(stderr, "cadre: error: not all ranks came up within %.3g s: one has died or hangs while it starts\n",
                  std::chrono::duration<double>(limit).count());
     std::_Exit(static_cast<int>(ExitCode::kCommunication));  // MPI_Abort wants an MPI that is up

@@ -114,7 +114,7 @@ bool Engine::dangling() {
 }
 
 void Engine::wait(const StagedOperation& operation, const Patience& patience) {
-  const auto start = std::chrono::steady_clock::now();
+  WaitClock clock;
   bool shown = false;
   const auto show = [&](bool waits) {
     std::lock_guard lock(mutex_);
@@ -131,7 +131,7 @@ void Engine::wait(const StagedOperation& operation, const Patience& patience) {
       back_off(round);
       if (round < kSpins) continue;
       show(true);
-      check_deadline(operation, patience, start);
+      check_deadline(operation, patience, clock);
     }
   } catch (const TimeoutError&) {
     throw;  // for the reports of others it still waits
@@ -146,9 +146,8 @@ std::chrono::milliseconds Engine::deadline_of(const Patience& patience) const {
   return patience.deadline.count() > 0 ? patience.deadline : deadline();
 }
 
-void Engine::check_deadline(const StagedOperation& operation, const Patience& patience,
-                            std::chrono::steady_clock::time_point start) {
-  const std::chrono::duration<double> waited = std::chrono::steady_clock::now() - start;
+void Engine::check_deadline(const StagedOperation& operation, const Patience& patience, WaitClock& clock) {
+  const WaitClock::Duration waited = clock.look();
   if (patience.failure != nullptr) patience.failure->throw_if_happened();
   if (waited < deadline_of(patience)) return;
   std::lock_guard lock(mutex_);

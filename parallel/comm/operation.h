@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "parallel/comm/collective.h"
+#include "parallel/comm/wait_clock.h"
 
 namespace cadre::parallel {
 
@@ -80,9 +81,8 @@ class Engine {
   // Spins briefly, then yields, then sleeps, since ranks may outnumber cores. Throws TimeoutError past the deadline,
   // and CommunicationError when the communicator fails meanwhile.
   void wait(const StagedOperation& operation, const Patience& patience);
-  // Throws what wait() would after waiting since `start`.
-  void check_deadline(const StagedOperation& operation, const Patience& patience,
-                      std::chrono::steady_clock::time_point start);
+  // Throws what wait() would after waiting as long as the clock says.
+  void check_deadline(const StagedOperation& operation, const Patience& patience, WaitClock& clock);
   // Polls until nothing is pending, or for as long as given.
   void drain(std::chrono::milliseconds longest);
 

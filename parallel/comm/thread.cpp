@@ -20,9 +20,8 @@ class ThreadWork : public Work {
       : place_(place), rank_(rank), meeting_(std::move(meeting)) {}
   ~ThreadWork() override { place_.drop(rank_, *meeting_); }
   bool done() override {
-    const auto now = std::chrono::steady_clock::now();
-    if (!first_asked_) first_asked_ = now;
-    return place_.done(rank_, *meeting_, *first_asked_);
+    if (!asked_for_) asked_for_.emplace();
+    return place_.done(rank_, *meeting_, *asked_for_);
   }
   void wait() override { place_.wait(rank_, *meeting_); }
 
@@ -30,7 +29,7 @@ class ThreadWork : public Work {
   MeetingPlace& place_;
   int rank_;
   MeetingPtr meeting_;
-  std::optional<MeetingPlace::Time> first_asked_;
+  std::optional<WaitClock> asked_for_;  // since done() first said no
 };
 
 class ThreadCommunicator : public Communicator {

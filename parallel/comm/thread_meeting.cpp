@@ -12,6 +12,8 @@
 namespace cadre::parallel {
 namespace {
 
+constexpr std::chrono::milliseconds kLook{500};  // at the clock, of a rank that waits
+
 char* bytes(const TensorView& view) { return static_cast<char*>(view.data); }
 
 void copy(void* to, const void* from, size_t count) {
@@ -161,29 +163,32 @@ MeetingPtr MeetingPlace::post(int rank, const Call& call, TensorView data) {
   return meeting;
 }
 
-bool MeetingPlace::done(int rank, const Meeting& meeting, Time start) {
+bool MeetingPlace::done(int rank, const Meeting& meeting, WaitClock& clock) {
   std::lock_guard lock(hall_.mutex_);
   if (meeting.finished) return true;
   hall_.throw_if_failed();
-  if (std::chrono::steady_clock::now() - start >= hall_.options_.deadline) time_out(rank, meeting, start);
+  const WaitClock::Duration waited = clock.look();
+  if (waited >= hall_.options_.deadline) time_out(rank, meeting, waited);
   return false;
 }
 
 void MeetingPlace::wait(int rank, const Meeting& meeting) {
-  const Time start = std::chrono::steady_clock::now();
+  WaitClock clock;
   std::unique_lock lock(hall_.mutex_);
   if (meeting.finished) return;
   hall_.throw_if_failed();
   ProgressWriter& writer = hall_.writers_[static_cast<size_t>(world(rank))];
   writer.waiting(meeting.call);
   const auto settled = [&] { return meeting.finished || !hall_.failure_.empty(); };
-  if (!hall_.arrival_.wait_for(lock, hall_.options_.deadline, settled)) time_out(rank, meeting, start);
+  while (!hall_.arrival_.wait_for(lock, std::min(kLook, hall_.options_.deadline), settled)) {
+    const WaitClock::Duration waited = clock.look();
+    if (waited >= hall_.options_.deadline) time_out(rank, meeting, waited);
+  }
   writer.outside();
   if (!meeting.finished) hall_.throw_if_failed();
 }
 
-void MeetingPlace::time_out(int rank, const Meeting& meeting, Time start) {
-  const std::chrono::duration<double> waited = std::chrono::steady_clock::now() - start;
+void MeetingPlace::time_out(int rank, const Meeting& meeting, WaitClock::Duration waited) {
   const std::string text = timeout_message(meeting.call, world(rank), waited.count(), meeting.missing(), hall_.views());
   hall_.record(world(rank), text);
   throw TimeoutError(text, !std::exchange(hall_.reported_, true));

@@ -15,6 +15,7 @@
 #include "parallel/comm/collective.h"
 #include "parallel/comm/progress.h"
 #include "parallel/comm/thread.h"
+#include "parallel/comm/wait_clock.h"
 
 namespace cadre::parallel {
 
@@ -89,9 +90,8 @@ class MeetingPlace {
   MeetingPtr join(int rank, const Call& call, Party party);
   // One side of a message; call.peer is the other rank. The second side copies.
   MeetingPtr post(int rank, const Call& call, TensorView data);
-  using Time = std::chrono::steady_clock::time_point;
-  // False while it is not finished; throws past the deadline since `start`.
-  bool done(int rank, const Meeting& meeting, Time start);
+  // False while it is not finished; throws past the deadline by the clock.
+  bool done(int rank, const Meeting& meeting, WaitClock& clock);
   void wait(int rank, const Meeting& meeting);
   // The rank no longer keeps its buffers alive: fails the world unless the meeting is finished.
   void drop(int rank, const Meeting& meeting) noexcept;
@@ -108,7 +108,7 @@ class MeetingPlace {
   void finish(Meeting& meeting);
   void fail_as_different(const Meeting& meeting, int rank, const Call& call);
   void fail_if_deserted(const Meeting& meeting, int rank);
-  [[noreturn]] void time_out(int rank, const Meeting& meeting, Time start);
+  [[noreturn]] void time_out(int rank, const Meeting& meeting, WaitClock::Duration waited);
   // The rank of the world will not come any more.
   void desert(int world_rank);
   int world(int rank) const { return group_->world_rank(rank); }

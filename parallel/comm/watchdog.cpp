@@ -93,13 +93,19 @@ void Watchdog::publish() {
 
 void Watchdog::check_blocked() {
   const RankProgress own = board_.page(board_.own).read();
-  const double seconds = seconds_since(own.since, monotonic_nanoseconds());
-  if (own.activity != Activity::kBlocked || !handler_ || seconds * 1e3 < static_cast<double>(deadline_.count())) return;
+  if (own.activity != Activity::kBlocked) {
+    blocked_for_.reset();
+    return;
+  }
+  if (!blocked_for_ || own.since != blocked_since_) blocked_for_.emplace();
+  blocked_since_ = own.since;
+  const WaitClock::Duration waited = blocked_for_->look();
+  if (!handler_ || waited < deadline_) return;
   const std::vector<RankView> all = all_views();
   const Handler handler = std::move(handler_);
   handler_ = nullptr;
   handler(fmt::format("rank {}: {} timed out after {:.1f} s; the job waits for rank {}{}", own.rank, own.blocked,
-                      seconds, list_ranks(suspects(all)), report(all)));
+                      waited.count(), list_ranks(suspects(all)), report(all)));
 }
 
 std::vector<RankView> Watchdog::local_views() const {

@@ -12,11 +12,13 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include "parallel/comm/progress.h"
+#include "parallel/comm/wait_clock.h"
 
 namespace cadre::parallel {
 
@@ -82,6 +84,8 @@ class Watchdog {
   std::filesystem::path directory_;
   std::chrono::milliseconds deadline_{600'000};
   Handler handler_;
+  std::optional<WaitClock> blocked_for_;
+  int64_t blocked_since_ = 0;  // what blocked_for_ is about: its RankProgress::since
   std::thread thread_;
 };
 

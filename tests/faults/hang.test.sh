@@ -46,6 +46,16 @@ stop
 ends 143 short
 silent_about short.log "timed out"
 
+# Nor is a job that is suspended and goes on, however long that was.
+begin 2 suspended
+pids=("$(rank_pid suspended 0)" "$(rank_pid suspended 1)")
+kill -STOP "${pids[@]}"; sleep $((2 * CADRE_TIMEOUT_SECONDS)); kill -CONT "${pids[@]}"
+at=$(steps_done suspended)
+until_true "more steps" has_step suspended $((at + 12))
+stop
+ends 143 suspended
+silent_about suspended.log "timed out"
+
 # Killed.
 begin 4 killed
 kill -9 "$(rank_pid killed 3)"

@@ -10,6 +10,7 @@
 #include <thread>
 
 #include "core/error.h"
+#include "parallel/comm/wait_clock.h"
 
 namespace cadre::parallel {
 namespace {
@@ -114,6 +115,17 @@ TEST(Progress, ReportsPutEqualRanksOnOneLine) {
   EXPECT_EQ(report(views),
             "\n  ranks 0-7, 9-69: outside of collectives for 69.0 s; no collective entered"
             "\n  rank 8: nothing is known of it");
+}
+
+TEST(WaitClock, TimeInWhichItsProcessWasStoppedDoesNotCount) {
+  WaitClock clock;
+  auto now = std::chrono::steady_clock::now();
+  clock.look_at(now);
+  const double before = clock.look_at(now).count();
+  for (int second = 1; second <= 4; ++second) clock.look_at(now += std::chrono::seconds(1));
+  EXPECT_NEAR(clock.look_at(now).count(), before + 4, 1e-6);
+  EXPECT_NEAR(clock.look_at(now += std::chrono::hours(3)).count(), before + 4, 1e-6);
+  EXPECT_NEAR(clock.look_at(now += std::chrono::seconds(1)).count(), before + 5, 1e-6);
 }
 
 TEST(Watchdog, RanksOfANodeSeeEachOther) {
