@@ -12,7 +12,7 @@ using autograd::Variable;
 
 Tensor to_tensor(const autograd::Context& context, const std::vector<int32_t>& values) {
   Tensor tensor = Tensor::empty(context.allocator, Dtype::kI32, Shape{static_cast<int64_t>(values.size())});
-  std::memcpy(tensor.raw(), values.data(), tensor.bytes());
+  if (!values.empty()) std::memcpy(tensor.raw(), values.data(), tensor.bytes());
   return tensor;
 }
 
