@@ -11,7 +11,7 @@ namespace cadre {
 
 std::array<uint32_t, 4> philox4x32(std::array<uint32_t, 4> counter, std::array<uint32_t, 2> key);
 
-enum class RngPurpose : uint32_t { kInit, kShuffle, kMixture, kDropout, kJitter, kGenerate, kTest };
+enum class RngPurpose : uint32_t { kInit, kShuffle, kMixture, kDropout, kJitter, kGenerate, kTest, kRouting, kNoise };
 
 // A sequence of draws for one purpose; `stream` tells apart e.g. parameters, layers or samples.
 class Rng {

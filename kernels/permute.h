@@ -9,9 +9,9 @@ namespace cadre::kernels {
 
 enum class DropPolicy { kByScore, kByPosition };
 
-// ids i32 [tokens, k] -> offsets i64 [experts + 1], row_of_slot i32 [tokens * k] (-1: dropped), slot_of_row
-// i32 [tokens * k] (only the first offsets[experts] are written). capacity: most rows an expert keeps, or -1 for all;
-// kByPosition keeps the first in token order, kByScore the largest weights [tokens, k] (ties: first token).
+// ids i32 [tokens, k], -1 for none -> offsets i64 [experts + 1], row_of_slot i32 [tokens * k] (-1: dropped, or none),
+// slot_of_row i32 [tokens * k] (only the first offsets[experts] are written). capacity: most rows an expert keeps, or
+// -1 for all; kByPosition keeps the first in token order, kByScore the largest weights [tokens, k] (ties: first token).
 void plan_rows(const Exec& exec, TensorView ids, TensorView weights, int64_t experts, int64_t capacity,
                DropPolicy policy, TensorView offsets, TensorView row_of_slot, TensorView slot_of_row);
 

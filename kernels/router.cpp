@@ -2,7 +2,6 @@
 
 #include <algorithm>
 
-#include "core/error.h"
 #include "kernels/cpu/router.h"
 #include "kernels/elementwise.h"
 #include "kernels/reference/router.h"
@@ -13,128 +12,121 @@ namespace {
 using cpu::Rows;
 
 constexpr int64_t kGrain = 1024;
-constexpr int64_t kStatisticsColumns = 64;  // one cache line of four vectors; the split does not change any sum
+constexpr int64_t kSumColumns = 64;  // one cache line of four vectors; the split does not change any sum
 
 Rows rows_of(const TensorView& view) { return view ? Rows{view.as<float>(), view.row_stride} : Rows{nullptr, 0}; }
+const float* floats(const TensorView& view) { return view ? view.as<float>() : nullptr; }
+const double* doubles(const TensorView& view) { return view ? view.as<double>() : nullptr; }
 
 bool is_matrix(const TensorView& view, int64_t rows, int64_t cols) {
-  return view.rows() == rows && view.cols() == cols && view.contiguous();
+  return view.rows() == rows && view.cols() == cols;
 }
-
 bool is_vector(const TensorView& view, int64_t elements) {
   return view.shape.elements() == elements && view.contiguous();
 }
-
+bool is_mask(const TensorView& mask, int64_t experts) {
+  return !mask || (is_vector(mask, experts) && mask.dtype == Dtype::kF64);
+}
 bool divides(const TensorView& scopes, int64_t tokens, int64_t experts) {
   return scopes.cols() == experts && (tokens == 0 || (scopes.rows() > 0 && tokens % scopes.rows() == 0));
 }
 
-void check_ids(const char* op, const TensorView& ids, int64_t experts) {
-  const int32_t* id = ids.as<int32_t>();
-  const int64_t count = ids.shape.elements();
-  for (int64_t i = 0; i < count; ++i) {
-    if (id[i] < 0 || id[i] >= experts) {
-      throw InternalError(std::string(op) + ": expert id " + std::to_string(id[i]) + " of token " +
-                          std::to_string(i / ids.cols()) + ", wanted 0.." + std::to_string(experts - 1));
-    }
-  }
-}
-
 int64_t token_grain(int64_t experts) { return std::max<int64_t>(1, kGrain / std::max<int64_t>(1, experts)); }
+
+using ScoresKernel = decltype(cpu::RouterTable::softmax);
+void scores(const Exec& exec, const char* op, ScoresKernel cpu::RouterTable::*kernel,
+            decltype(&reference::router_softmax) reference_kernel, TensorView logits, TensorView mask, TensorView probs,
+            TensorView lse) {
+  const int64_t tokens = logits.rows(), experts = logits.cols();
+  require(is_matrix(probs, tokens, experts) && is_vector(lse, tokens) && is_mask(mask, experts), op,
+          {logits, mask, probs, lse});
+  if (exec.dry) return;
+  if (wants_reference(op, {logits, probs, lse})) return reference_kernel(logits, mask, probs, lse);
+  const cpu::RouterTable& table = CADRE_SIMD_SELECT(exec.isa, kRouterTable);
+  const cpu::RouterScores task{rows_of(logits), doubles(mask), rows_of(probs), lse.as<float>(), experts};
+  parallel_for(exec.threads, tokens, token_grain(experts),
+               [&](int64_t begin, int64_t end) { (table.*kernel)(task, begin, end); });
+}
 
 }  // namespace
 
-void router_forward(const Exec& exec, TensorView logits, bool renormalise, TensorView replay, TensorView probs,
-                    TensorView lse, TensorView ids, TensorView weights) {
-  const char* op = "router_forward";
-  const int64_t tokens = logits.rows();
-  const int64_t experts = logits.cols();
-  const int64_t k = ids.cols();
-  require(probs.rows() == tokens && probs.cols() == experts && is_vector(lse, tokens) && is_matrix(ids, tokens, k) &&
-              is_matrix(weights, tokens, k) && (!replay || is_matrix(replay, tokens, k)),
-          op, {logits, replay, probs, lse, ids, weights});
-  require(k >= 1 && k <= experts && k <= cpu::kMostRouterChoices, "router_forward: top-k", {logits, ids});
-  if (replay) check_ids(op, replay, experts);
-  if (exec.dry) return;
-  if (wants_reference(op, {logits, probs, lse, weights})) {
-    return reference::router_forward(logits, renormalise, replay, probs, lse, ids, weights);
-  }
-  const cpu::RouterTable& table = CADRE_SIMD_SELECT(exec.isa, kRouterTable);
-  const cpu::RouterForward router{rows_of(logits),     renormalise,     replay ? replay.as<int32_t>() : nullptr,
-                                  rows_of(probs),      lse.as<float>(), ids.as<int32_t>(),
-                                  weights.as<float>(), experts,         k};
-  parallel_for(exec.threads, tokens, token_grain(experts),
-               [&](int64_t begin, int64_t end) { table.forward(router, begin, end); });
+void router_softmax(const Exec& exec, TensorView logits, TensorView mask, TensorView probs, TensorView lse) {
+  scores(exec, "router_softmax", &cpu::RouterTable::softmax, &reference::router_softmax, logits, mask, probs, lse);
 }
 
-void router_backward(const Exec& exec, TensorView probs, TensorView lse, TensorView ids, TensorView weights,
-                     bool renormalise, TensorView dweights, TensorView balance, double z_scale, TensorView dlogits) {
-  const char* op = "router_backward";
-  const int64_t tokens = probs.rows();
-  const int64_t experts = probs.cols();
-  const int64_t k = ids.cols();
-  require(dlogits.rows() == tokens && dlogits.cols() == experts && is_vector(lse, tokens) &&
-              is_matrix(ids, tokens, k) && is_matrix(weights, tokens, k) && is_matrix(dweights, tokens, k) &&
-              k <= cpu::kMostRouterChoices && (!balance || divides(balance, tokens, experts)),
-          op, {probs, lse, ids, weights, dweights, balance, dlogits});
-  if (exec.dry) return;
-  if (wants_reference(op, {probs, lse, weights, dweights, balance, dlogits})) {
-    return reference::router_backward(probs, lse, ids, renormalise, dweights, balance, z_scale, dlogits);
-  }
-  const cpu::RouterTable& table = CADRE_SIMD_SELECT(exec.isa, kRouterTable);
-  const cpu::RouterBackward router{rows_of(probs),
-                                   lse.as<float>(),
-                                   ids.as<int32_t>(),
-                                   renormalise,
-                                   dweights.as<float>(),
-                                   rows_of(balance),
-                                   balance && tokens > 0 ? tokens / balance.rows() : 1,
-                                   static_cast<float>(z_scale),
-                                   rows_of(dlogits),
-                                   experts,
-                                   k};
-  parallel_for(exec.threads, tokens, token_grain(experts),
-               [&](int64_t begin, int64_t end) { table.backward(router, begin, end); });
+void router_sigmoid(const Exec& exec, TensorView logits, TensorView mask, TensorView probs, TensorView lse) {
+  scores(exec, "router_sigmoid", &cpu::RouterTable::sigmoid, &reference::router_sigmoid, logits, mask, probs, lse);
 }
 
-void router_statistics(const Exec& exec, TensorView probs, TensorView lse, TensorView ids, TensorView counts,
-                       TensorView prob_sums, TensorView lse_squared) {
-  const char* op = "router_statistics";
-  const int64_t tokens = probs.rows();
-  const int64_t experts = probs.cols();
-  const int64_t k = ids.cols();
-  const int64_t scopes = counts.rows();
-  require(divides(counts, tokens, experts) && counts.contiguous() && prob_sums.rows() == scopes &&
-              prob_sums.cols() == experts && is_vector(lse, tokens) && is_matrix(ids, tokens, k) &&
-              is_vector(lse_squared, 1),
-          op, {probs, lse, ids, counts, prob_sums, lse_squared});
+void router_softmax_backward(const Exec& exec, TensorView probs, TensorView dprobs, TensorView dlse,
+                             TensorView dlogits) {
+  const char* op = "router_softmax_backward";
+  const int64_t tokens = probs.rows(), experts = probs.cols();
+  require(is_matrix(dlogits, tokens, experts) && (!dprobs || is_matrix(dprobs, tokens, experts)) &&
+              (!dlse || is_vector(dlse, tokens)),
+          op, {probs, dprobs, dlse, dlogits});
   if (exec.dry) return;
-  if (wants_reference(op, {probs, lse, prob_sums, lse_squared})) {
-    return reference::router_statistics(probs, lse, ids, counts, prob_sums, lse_squared);
+  if (wants_reference(op, {probs, dprobs, dlse, dlogits})) {
+    return reference::router_softmax_backward(probs, dprobs, dlse, dlogits);
   }
   const cpu::RouterTable& table = CADRE_SIMD_SELECT(exec.isa, kRouterTable);
-  const int64_t scope_tokens = tokens / std::max<int64_t>(1, scopes);
-  const int64_t parts = (experts + kStatisticsColumns - 1) / kStatisticsColumns;
-  const int64_t part_elements = std::max<int64_t>(1, scope_tokens * std::min(experts, kStatisticsColumns));
-  parallel_for(exec.threads, scopes * parts, std::max<int64_t>(1, kGrain / part_elements),
-               [&](int64_t begin, int64_t end) {
-                 for (int64_t i = begin; i < end; ++i) {
-                   const int64_t scope = i / parts;
-                   const int64_t first = i % parts * kStatisticsColumns;
-                   table.column_sums(rows_of(probs), scope * scope_tokens, (scope + 1) * scope_tokens, first,
-                                     std::min(kStatisticsColumns, experts - first),
-                                     prob_sums.as<float>() + scope * prob_sums.row_stride + first);
-                 }
-               });
-  int64_t* count = counts.as<int64_t>();
-  std::fill_n(count, scopes * experts, 0);
-  const int32_t* id = ids.as<int32_t>();
-  for (int64_t scope = 0; scope < scopes; ++scope, count += experts) {
-    for (int64_t i = 0; i < scope_tokens * k; ++i) ++count[*id++];
+  const cpu::RouterScoresBackward task{{nullptr, 0},    nullptr,      rows_of(probs),   nullptr,
+                                       rows_of(dprobs), floats(dlse), rows_of(dlogits), experts};
+  parallel_for(exec.threads, tokens, token_grain(experts),
+               [&](int64_t begin, int64_t end) { table.softmax_backward(task, begin, end); });
+}
+
+void router_sigmoid_backward(const Exec& exec, TensorView logits, TensorView mask, TensorView probs, TensorView lse,
+                             TensorView dprobs, TensorView dlse, TensorView dlogits) {
+  const char* op = "router_sigmoid_backward";
+  const int64_t tokens = probs.rows(), experts = probs.cols();
+  require(is_matrix(logits, tokens, experts) && is_mask(mask, experts) && is_vector(lse, tokens) &&
+              is_matrix(dlogits, tokens, experts) && (!dprobs || is_matrix(dprobs, tokens, experts)) &&
+              (!dlse || is_vector(dlse, tokens)),
+          op, {logits, mask, probs, lse, dprobs, dlse, dlogits});
+  if (exec.dry) return;
+  if (wants_reference(op, {logits, probs, lse, dprobs, dlse, dlogits})) {
+    return reference::router_sigmoid_backward(logits, mask, probs, lse, dprobs, dlse, dlogits);
   }
-  double squares = 0;
-  for (int64_t t = 0; t < tokens; ++t) squares += static_cast<double>(lse.as<float>()[t]) * lse.as<float>()[t];
-  *lse_squared.as<float>() = static_cast<float>(squares);
+  const cpu::RouterTable& table = CADRE_SIMD_SELECT(exec.isa, kRouterTable);
+  const cpu::RouterScoresBackward task{rows_of(logits), doubles(mask), rows_of(probs),   lse.as<float>(),
+                                       rows_of(dprobs), floats(dlse),  rows_of(dlogits), experts};
+  parallel_for(exec.threads, tokens, token_grain(experts),
+               [&](int64_t begin, int64_t end) { table.sigmoid_backward(task, begin, end); });
+}
+
+void scope_sums(const Exec& exec, TensorView values, TensorView sums) {
+  const char* op = "scope_sums";
+  const int64_t tokens = values.rows(), experts = values.cols(), scopes = sums.rows();
+  require(divides(sums, tokens, experts), op, {values, sums});
+  if (exec.dry) return;
+  if (wants_reference(op, {values, sums})) return reference::scope_sums(values, sums);
+  const cpu::RouterTable& table = CADRE_SIMD_SELECT(exec.isa, kRouterTable);
+  const int64_t of_scope = tokens / std::max<int64_t>(1, scopes);
+  const int64_t parts = (experts + kSumColumns - 1) / kSumColumns;
+  const int64_t part_elements = std::max<int64_t>(1, of_scope * std::min(experts, kSumColumns));
+  parallel_for(
+      exec.threads, scopes * parts, std::max<int64_t>(1, kGrain / part_elements), [&](int64_t begin, int64_t end) {
+        for (int64_t i = begin; i < end; ++i) {
+          const int64_t scope = i / parts, first = i % parts * kSumColumns;
+          table.column_sums(rows_of(values), scope * of_scope, (scope + 1) * of_scope, first,
+                            std::min(kSumColumns, experts - first), sums.as<float>() + scope * sums.row_stride + first);
+        }
+      });
+}
+
+void scope_sums_backward(const Exec& exec, TensorView dsums, TensorView dvalues, Write write) {
+  const char* op = "scope_sums_backward";
+  const int64_t tokens = dvalues.rows(), experts = dvalues.cols();
+  require(divides(dsums, tokens, experts), op, {dsums, dvalues});
+  if (exec.dry) return;
+  const bool accumulate = write == Write::kAccumulate;
+  if (wants_reference(op, {dsums, dvalues})) return reference::scope_sums_backward(dsums, dvalues, accumulate);
+  const cpu::RouterTable& table = CADRE_SIMD_SELECT(exec.isa, kRouterTable);
+  const int64_t of_scope = std::max<int64_t>(1, tokens / std::max<int64_t>(1, dsums.rows()));
+  parallel_for(exec.threads, tokens, token_grain(experts), [&](int64_t begin, int64_t end) {
+    table.spread(rows_of(dsums), of_scope, experts, accumulate, rows_of(dvalues), begin, end);
+  });
 }
 
 }  // namespace cadre::kernels

@@ -1,27 +1,29 @@
 #pragma once
-// Softmax top-k routing. Logits and everything here are f32 or wider.
+// Scores that a router gives, and their sums. Logits and everything here are f32 or wider.
+//
+// `mask`: f64 [experts] or empty; an expert whose entry is -infinity is not there: its score is 0 and has no gradient.
+// Other entries say nothing. At least one expert must be there.
 
 #include "core/tensor.h"
 #include "kernels/exec.h"
 
 namespace cadre::kernels {
 
-// Logits [tokens, experts] -> probs [tokens, experts] (softmax over all), lse [tokens] (log-sum-exp of the logits),
-// ids i32 [tokens, k] (descending probability; ties go to the lower id), weights [tokens, k]: the chosen probabilities,
-// divided by their sum when `renormalise`. `replay`: i32 [tokens, k] ids to use instead of choosing (recorded routing),
-// or empty.
-void router_forward(const Exec& exec, TensorView logits, bool renormalise, TensorView replay, TensorView probs,
-                    TensorView lse, TensorView ids, TensorView weights);
+// logits [tokens, experts] -> probs [tokens, experts], the softmax over all, lse [tokens], its log-sum-exp.
+void router_softmax(const Exec& exec, TensorView logits, TensorView mask, TensorView probs, TensorView lse);
+// dlogits = probs * (dprobs - <probs, dprobs> + dlse). dprobs [tokens, experts] and dlse [tokens] may be empty.
+void router_softmax_backward(const Exec& exec, TensorView probs, TensorView dprobs, TensorView dlse,
+                             TensorView dlogits);
 
-// dlogits = through weights (dweights [tokens, k]), plus auxiliary losses that act on all experts:
-//   balance [scopes, experts]: d(loss)/d(prob) of every token of a scope; tokens are split evenly over scopes; or empty
-//   z_scale: d(loss)/d(logits) += z_scale * 2 * lse * prob   (z-loss, Zoph et al., ST-MoE, 2022)
-void router_backward(const Exec& exec, TensorView probs, TensorView lse, TensorView ids, TensorView weights,
-                     bool renormalise, TensorView dweights, TensorView balance, double z_scale, TensorView dlogits);
+// The same with independent scores, probs = 1 / (1 + exp(-logits)) (DeepSeek-V3, 2024, eq. 15); lse as above.
+void router_sigmoid(const Exec& exec, TensorView logits, TensorView mask, TensorView probs, TensorView lse);
+void router_sigmoid_backward(const Exec& exec, TensorView logits, TensorView mask, TensorView probs, TensorView lse,
+                             TensorView dprobs, TensorView dlse, TensorView dlogits);
 
-// Per scope and expert: counts i64 [scopes, experts] of choices, prob_sums [scopes, experts] of probabilities (summed
-// in token order), and lse_squared [1], the sum of lse^2.
-void router_statistics(const Exec& exec, TensorView probs, TensorView lse, TensorView ids, TensorView counts,
-                       TensorView prob_sums, TensorView lse_squared);
+// sums [scopes, experts] = sums of `values` [tokens, experts] over the tokens of each scope, in token order; scopes are
+// equal runs of tokens.
+void scope_sums(const Exec& exec, TensorView values, TensorView sums);
+// dvalues[t] (+)= dsums[scope of t].
+void scope_sums_backward(const Exec& exec, TensorView dsums, TensorView dvalues, Write write);
 
 }  // namespace cadre::kernels

@@ -60,10 +60,26 @@ class LayerBuilder {
       throw ExpertLayoutError(top_k_key, fmt::format("{} is more than the {} routed experts of layer {}", result_.top_k,
                                                      result_.experts(), layer_));
     }
+    check_router_groups();
     return std::move(result_);
   }
 
  private:
+  void check_router_groups() const {
+    const RouterSettings& router = network_.moe.router;
+    const int64_t experts = result_.experts();
+    if (experts % router.groups != 0) {
+      throw ExpertLayoutError("moe.router.groups", fmt::format("{} does not divide the {} routed experts of layer {}",
+                                                               router.groups, experts, layer_));
+    }
+    const int64_t kept = experts / router.groups * router.kept_groups;
+    if (result_.top_k > kept) {
+      throw ExpertLayoutError("moe.router.kept_groups",
+                              fmt::format("{} of {} groups have {} experts of layer {}, fewer than its top_k {}",
+                                          router.kept_groups, router.groups, kept, layer_, result_.top_k));
+    }
+  }
+
   // Errors of `compute` belong to this key and layer.
   template <class F>
   auto at(const std::string& key, F compute) -> decltype(compute()) {

@@ -3,10 +3,10 @@
 #include <algorithm>
 #include <cmath>
 
+#include "autograd/ops/guard.h"
 #include "autograd/ops/linear.h"
 #include "autograd/ops/norm.h"
 #include "autograd/ops/permute.h"
-#include "autograd/ops/router.h"
 
 namespace cadre::model {
 
@@ -105,8 +105,7 @@ FeedForward::FeedForward(autograd::ParameterStore& store, const NetworkSettings&
     add_wide(prefix + ".mlp", 1, {model.dense_ffn(), model.activation, model.init_std});
     return;
   }
-  router_ =
-      &store.declare(prefix + ".moe.router.weight", Shape{experts.experts(), model.hidden_size}, model.init_std, true);
+  router_.emplace(store, settings, experts, layer);
   std::vector<ExpertSpec> held;
   for (const int64_t expert : shard.held) {
     const std::string name = prefix + ".moe.experts." + std::to_string(expert);
@@ -120,43 +119,35 @@ FeedForward::FeedForward(autograd::ParameterStore& store, const NetworkSettings&
 }
 
 Variable FeedForward::forward(autograd::Tape& tape, const ForwardOptions& options, Variable x, const Tensor& replay,
-                              const Tensor& fractions, std::vector<RoutingResult>& routing) const {
+                              const LayerControls& controls, std::vector<RoutingResult>& routing) const {
   if (!experts_) return shared_.front().forward(tape, settings_.recompute, all_rows(std::move(x)));
-  return routed(tape, options, x, replay, fractions, routing);
+  return routed(tape, options, x, replay, controls, routing);
+}
+
+int64_t FeedForward::capacity(const ForwardOptions& options, int64_t tokens) const {
+  if (!options.training || !settings_.moe.capacity_factor) return -1;
+  const double fair = static_cast<double>(tokens * layout_.top_k) / static_cast<double>(layout_.experts());
+  const double most = *settings_.moe.capacity_factor * fair;
+  return static_cast<int64_t>(std::ceil(most - 1e-9 * most));  // 1.1 * 100 is 110, not 111
 }
 
 Variable FeedForward::routed(autograd::Tape& tape, const ForwardOptions& options, const Variable& x,
-                             const Tensor& replay, const Tensor& fractions, std::vector<RoutingResult>& routing) const {
-  using autograd::Router;
-  const MoeSettings& moe = settings_.moe;
-  const int64_t tokens = x.shape()[0];
-  const BalanceSettings& balance = moe.balance;
-  autograd::RouterOptions router{.top_k = layout_.top_k, .renormalise = moe.router.renormalise};
-  if (options.training) {
-    router.scopes = balance.scope == BalanceScope::kSequence ? options.sequences : 1;
-    router.balance_coef = balance.aux_loss_coef;
-    router.z_coef = balance.z_loss_coef;
-    router.global_tokens = options.global_tokens;
-  }
-  const bool global = options.training && balance.scope == BalanceScope::kGlobalBatch && fractions;
-  Variable logits = tape.apply<autograd::GroupedLinear>({x, Variable::of(*router_), Variable()});
-  auto out = tape.apply_all<Router>({std::move(logits), replay ? Variable::leaf(replay) : Variable(),
-                                     global ? Variable::leaf(fractions) : Variable()},
-                                    router);
-  tape.pin(out[Router::kBalanceLoss]);
-  tape.pin(out[Router::kZLoss]);
-  int64_t capacity = -1;
-  if (options.training && moe.capacity_factor) {
-    const double fair = static_cast<double>(tokens * layout_.top_k) / static_cast<double>(layout_.experts());
-    const double most = *moe.capacity_factor * fair;
-    capacity = static_cast<int64_t>(std::ceil(most - 1e-9 * most));  // 1.1 * 100 is 110, not 111
-  }
-  auto plan = tape.apply_all<autograd::PlanRows>({out[Router::kIds], out[Router::kWeights]}, layout_.experts(),
-                                                 capacity, moe.drop_policy);
+                             const Tensor& replay, const LayerControls& controls,
+                             std::vector<RoutingResult>& routing) const {
+  auto [ids, weights, result] = router_->forward(tape, options, x, replay, controls);
+  auto plan = tape.apply_all<autograd::PlanRows>({ids, weights}, layout_.experts(), capacity(options, x.shape()[0]),
+                                                 settings_.moe.drop_policy);
   const Variable &offsets = plan[0], &row_of_slot = plan[1], &slot_of_row = plan[2];
-  routing.push_back({layer_, out[Router::kBalanceLoss], out[Router::kZLoss], out[Router::kCounts].tensor(),
-                     out[Router::kProbSums].tensor(), out[Router::kIds].tensor(), offsets.tensor()});
+  result.offsets = offsets.tensor();
   Variable rows = tape.apply<autograd::GatherRows>({x, slot_of_row, row_of_slot, offsets});
+  const bool guarded = static_cast<bool>(controls.input_factors);
+  if (guarded) {
+    result.gradient_faults = std::make_shared<autograd::RowFaults>(static_cast<size_t>(layout_.experts()), 0);
+    rows = tape.apply<autograd::GuardInputs>({std::move(rows), offsets, Variable::leaf(controls.input_factors)},
+                                             result.gradient_faults);
+    weights = tape.apply<autograd::GuardGates>({std::move(weights), ids, Variable::leaf(controls.gate_factors)},
+                                               result.gradient_faults);
+  }
   const auto experts = [this](autograd::Tape& on, parallel::ExpertRows local) {
     return experts_->forward(on, settings_.recompute, std::move(local));
   };
@@ -168,7 +159,13 @@ Variable FeedForward::routed(autograd::Tape& tape, const ForwardOptions& options
     }
   };
   Variable y = dispatcher_->run(tape, std::move(rows), offsets, static_cast<int>(layer_), experts, meanwhile);
-  return tape.apply<autograd::CombineRows>({std::move(y), row_of_slot, out[Router::kWeights], std::move(base)});
+  if (guarded) {
+    auto out = tape.apply_all<autograd::GuardOutputs>({std::move(y), offsets, Variable::leaf(controls.output_factors)});
+    y = out[autograd::GuardOutputs::kRows];
+    result.output_faults = out[autograd::GuardOutputs::kCounts].tensor();
+  }
+  routing.push_back(std::move(result));
+  return tape.apply<autograd::CombineRows>({std::move(y), row_of_slot, std::move(weights), std::move(base)});
 }
 
 }  // namespace cadre::model

@@ -10,26 +10,11 @@
 #include "autograd/parameter_store.h"
 #include "autograd/tape.h"
 #include "model/expert_shard.h"
+#include "model/router.h"
+#include "model/routing.h"
 #include "model/settings.h"
 
 namespace cadre::model {
-
-// What one forward is for.
-struct ForwardOptions {
-  bool training = true;      // capacity applies, balance losses are computed
-  double global_tokens = 1;  // target tokens of the global batch: the weight of auxiliary losses
-  int64_t sequences = 1;     // of the micro-batch, for the scope `sequence`
-};
-
-// What a router decided for one layer of one micro-batch.
-struct RoutingResult {
-  int64_t layer = 0;
-  autograd::Variable balance_loss, z_loss;  // contributions to the global batch's loss
-  Tensor counts;                            // i64 [scopes, experts]: choices, drops included
-  Tensor prob_sums;                         // [scopes, experts]
-  Tensor ids;                               // i32 [tokens, k]
-  Tensor offsets;                           // i64 [experts + 1]: rows kept
-};
 
 // One expert of an ExpertGroup, with its global id, or a plain layer (-1). `name` is the prefix of its segments:
 // "layers.3.moe.experts.17" gives ".w1", ".w3", ".w2".
@@ -78,21 +63,23 @@ class FeedForward {
   FeedForward(autograd::ParameterStore& store, const NetworkSettings& settings, const LayerExperts& experts,
               int64_t layer, const ExpertShard& shard);
 
-  // x [tokens, hidden] -> branch [tokens, hidden]. `replay`: ids i32 [tokens, k] to route by, or empty. `fractions`:
-  // f64 [experts], the previous step's global expert fractions for the scope `global_batch`, or empty. `routing` gets
+  // x [tokens, hidden] -> branch [tokens, hidden]. `replay`: ids i32 [tokens, k] to route by, or empty. `routing` gets
   // the result of an MoE layer.
   autograd::Variable forward(autograd::Tape& tape, const ForwardOptions& options, autograd::Variable x,
-                             const Tensor& replay, const Tensor& fractions, std::vector<RoutingResult>& routing) const;
+                             const Tensor& replay, const LayerControls& controls,
+                             std::vector<RoutingResult>& routing) const;
 
  private:
   autograd::Variable routed(autograd::Tape& tape, const ForwardOptions& options, const autograd::Variable& x,
-                            const Tensor& replay, const Tensor& fractions, std::vector<RoutingResult>& routing) const;
+                            const Tensor& replay, const LayerControls& controls,
+                            std::vector<RoutingResult>& routing) const;
+  int64_t capacity(const ForwardOptions& options, int64_t tokens) const;
 
   const NetworkSettings& settings_;
   const LayerExperts& layout_;
   int64_t layer_;
   std::shared_ptr<const parallel::Dispatcher> dispatcher_;
-  autograd::Parameter* router_ = nullptr;
+  std::optional<LayerRouter> router_;
   std::optional<ExpertGroup> experts_;  // those of this rank
   std::vector<ExpertGroup> shared_;     // sets of shared experts, or the whole dense layer
 };

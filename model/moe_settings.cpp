@@ -56,19 +56,53 @@ void Schema<model::ExpertRuleSettings>::fields(Fields<model::ExpertRuleSettings>
   f.add("frozen", &S::frozen,
         "While it is true (step <= 100), weights, moments and step count stay, and the gradient counts in no norm; "
         "null: as before");
+  f.add("detached_input", &S::detached_input,
+        "While it is true, no gradient goes through such an expert into what it reads; null: as before");
+  f.add("detached_router", &S::detached_router,
+        "While it is true, the weights that a token gives such an expert have no gradient; null: as before");
+  f.add("dropout", &S::dropout,
+        "Probability that such an expert sits out a step, in which no token chooses it; null: as before")
+      .min(0)
+      .max(1);
 }
 
 void Schema<model::BalanceSettings>::fields(Fields<model::BalanceSettings>& f) {
   using S = model::BalanceSettings;
-  f.about("Auxiliary losses that keep experts in use.");
-  f.add("aux_loss_coef", &S::aux_loss_coef, "Coefficient of the Switch/GShard balance loss; 0 turns it off").min(0);
-  f.add("scope", &S::scope, "Over which tokens an expert's share is measured");
-  f.add("z_loss_coef", &S::z_loss_coef, "Coefficient of the router z-loss; 0 turns it off").min(0);
+  f.about(
+      "Auxiliary losses that keep experts in use. Coefficients may be expressions of step (from 1) and steps, of the "
+      "run; 0 turns a loss off.");
+  f.add("aux_loss_coef", &S::aux_loss_coef,
+        "Of the Switch/GShard loss: experts * sum of fraction of choices * mean score");
+  f.add("scope", &S::scope, "Over which tokens an expert's load is measured");
+  f.add("importance_coef", &S::importance_coef, "Of the squared coefficient of variation of the experts' gate weights");
+  f.add("hinge_coef", &S::hinge_coef,
+        "Of the sum of relu(load - 1.5) + relu(0.5 - load), load = experts * share of the gate weights");
+  f.add("entropy_coef", &S::entropy_coef, "Of a token's mean entropy over experts; below 0 it spreads the scores");
+  f.add("z_loss_coef", &S::z_loss_coef, "Of the router z-loss");
 }
 
 void Schema<model::RouterSettings>::fields(Fields<model::RouterSettings>& f) {
-  f.about("Softmax top-k router, in FP32 or wider.");
-  f.add("renormalise", &model::RouterSettings::renormalise, "Divide the chosen probabilities by their sum");
+  using S = model::RouterSettings;
+  f.about("Scores of experts, in FP32 or wider; the choice of a token's experts by them; and the weights of those.");
+  f.add("score", &S::score, "softmax over experts, or sigmoid, each expert for itself");
+  f.add("choice", &S::choice,
+        "top_k; top_p: as few of those as have top_p of the scores together; random and balanced: baselines");
+  f.add("top_p", &S::top_p, "Of top_p").above(0).max(1);
+  f.add("groups", &S::groups, "Equal runs of experts, of which a token uses kept_groups at most").min(1);
+  f.add("kept_groups", &S::kept_groups, "See groups").min(1);
+  f.add("group_score", &S::group_score, "What a group is chosen by: its highest score, or the sum of its two highest");
+  f.add("renormalise", &S::renormalise, "Divide the chosen scores by their sum");
+  f.add("scale", &S::scale, "Multiplies the weights").above(0);
+  f.add("bias_update_rate", &S::bias_update_rate,
+        "After a step, how much more (or less) the scores of experts that got less (or more) than their share count "
+        "when experts are chosen; 0: nothing does")
+      .min(0);
+}
+
+void Schema<model::RouterSettings>::check(const model::RouterSettings& s, Problems& problems) {
+  if (s.kept_groups > s.groups) {
+    problems.add("kept_groups", fmt::format("{} is more than groups {}", s.kept_groups, s.groups));
+  }
 }
 
 void Schema<model::MoeSettings>::fields(Fields<model::MoeSettings>& f) {

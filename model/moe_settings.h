@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "autograd/ops/router.h"
 #include "core/config/expression.h"
 #include "core/config/fields.h"
 #include "kernels/activation.h"
@@ -15,14 +16,26 @@ namespace cadre::model {
 
 enum class BalanceScope { kSequence, kMicroBatch, kGlobalBatch };
 
+// Coefficients know step (from 1) and steps, those of the run.
 struct BalanceSettings {
-  double aux_loss_coef = 0.01;
+  config::Expression aux_loss_coef = 0.01;
   BalanceScope scope = BalanceScope::kMicroBatch;
-  double z_loss_coef = 0.001;
+  config::Expression importance_coef = 0.0;
+  config::Expression hinge_coef = 0.0;
+  config::Expression entropy_coef = 0.0;
+  config::Expression z_loss_coef = 0.001;
 };
 
 struct RouterSettings {
+  autograd::ScoreKind score = autograd::ScoreKind::kSoftmax;
+  kernels::ChoiceKind choice = kernels::ChoiceKind::kTopK;
+  double top_p = 0.8;
+  int64_t groups = 1;
+  int64_t kept_groups = 1;
+  kernels::GroupScore group_score = kernels::GroupScore::kTopTwo;
   bool renormalise = true;
+  double scale = 1;
+  double bias_update_rate = 0;
 };
 
 // A kind of experts. Expressions know the layer, and what else expert_layout.h lists.
@@ -52,6 +65,9 @@ struct ExpertRuleSettings {
   std::optional<config::Expression> weight_decay;
   std::optional<config::Expression> clip_norm;
   std::optional<config::Expression> frozen;
+  std::optional<config::Expression> detached_input;
+  std::optional<config::Expression> detached_router;
+  std::optional<config::Expression> dropout;
 };
 
 struct MoeSettings {
@@ -83,6 +99,22 @@ struct cadre::config::EnumNames<cadre::kernels::DropPolicy> {
   static constexpr EnumName<cadre::kernels::DropPolicy> values[] = {{kByScore, "score"}, {kByPosition, "position"}};
 };
 template <>
+struct cadre::config::EnumNames<cadre::autograd::ScoreKind> {
+  using enum cadre::autograd::ScoreKind;
+  static constexpr EnumName<cadre::autograd::ScoreKind> values[] = {{kSoftmax, "softmax"}, {kSigmoid, "sigmoid"}};
+};
+template <>
+struct cadre::config::EnumNames<cadre::kernels::ChoiceKind> {
+  using enum cadre::kernels::ChoiceKind;
+  static constexpr EnumName<cadre::kernels::ChoiceKind> values[] = {
+      {kTopK, "top_k"}, {kTopP, "top_p"}, {kRandom, "random"}, {kBalanced, "balanced"}};
+};
+template <>
+struct cadre::config::EnumNames<cadre::kernels::GroupScore> {
+  using enum cadre::kernels::GroupScore;
+  static constexpr EnumName<cadre::kernels::GroupScore> values[] = {{kMax, "max"}, {kTopTwo, "top_two"}};
+};
+template <>
 struct cadre::config::EnumNames<cadre::model::BalanceScope> {
   using enum cadre::model::BalanceScope;
   static constexpr EnumName<cadre::model::BalanceScope> values[] = {
@@ -109,6 +141,7 @@ struct Schema<model::BalanceSettings> {
 template <>
 struct Schema<model::RouterSettings> {
   static void fields(Fields<model::RouterSettings>& f);
+  static void check(const model::RouterSettings& s, Problems& problems);
 };
 template <>
 struct Schema<model::MoeSettings> {

@@ -26,14 +26,23 @@ int layer_of(const std::string& segment) {
   return segment.starts_with(prefix) ? std::stoi(segment.substr(prefix.size())) : -1;
 }
 
-std::vector<Tensor> uniform_fractions(Allocator& allocator, const ExpertLayout& experts) {
-  std::vector<Tensor> fractions;
+std::vector<LayerControls> first_controls(Allocator& allocator, const ExpertLayout& experts,
+                                          const RouterSettings& router) {
+  std::vector<LayerControls> controls;
   for (const int64_t layer : experts.moe_layers()) {
     const int64_t count = experts.layer(layer).experts();
-    fractions.push_back(Tensor::empty(allocator, Dtype::kF64, Shape{count}));
-    std::fill_n(fractions.back().data<double>(), count, 1.0 / static_cast<double>(count));
+    const auto filled = [&](double value) {
+      Tensor tensor = Tensor::empty(allocator, Dtype::kF64, Shape{count});
+      std::fill_n(tensor.data<double>(), count, value);
+      return tensor;
+    };
+    const double share = 1.0 / static_cast<double>(count);
+    LayerControls& of_layer = controls.emplace_back();
+    of_layer.fractions = filled(share);
+    of_layer.loads = filled(share);
+    if (router.bias_update_rate > 0) of_layer.bias = filled(0);
   }
-  return fractions;
+  return controls;
 }
 
 Transformer::Layer::Layer(autograd::ParameterStore& store, const NetworkSettings& settings, const LayerExperts& experts,
@@ -118,6 +127,14 @@ SequenceLayout Transformer::layout_of(autograd::Tape& tape, const TokenBatch& ba
   return layout;
 }
 
+LayerControls Transformer::controls_of(const ForwardInputs& inputs, int64_t index) const {
+  const size_t moe_index = experts_.moe_index(index);
+  if (inputs.controls) return inputs.controls->at(moe_index);
+  LayerControls controls;
+  if (moe_index < biases_.size()) controls.bias = biases_[moe_index];
+  return controls;
+}
+
 void Transformer::run_layer(autograd::Tape& tape, const SequenceLayout& layout, const ForwardInputs& inputs,
                             int64_t index, Residual& residual, std::vector<RoutingResult>& routing) {
   Layer& layer = *layers_[static_cast<size_t>(index)];
@@ -132,7 +149,7 @@ void Transformer::run_layer(autograd::Tape& tape, const SequenceLayout& layout, 
   normed = residual_norm(tape, std::move(normed.sum), std::move(branch), *layer.ffn_norm);
   residual.branch = layer.ffn.forward(tape, options, std::move(normed.y),
                                       moe && inputs.replay ? inputs.replay->at(moe_index) : Tensor(),
-                                      moe && inputs.fractions ? inputs.fractions->at(moe_index) : Tensor(), routing);
+                                      moe ? controls_of(inputs, index) : LayerControls(), routing);
   residual.x = std::move(normed.sum);
 }
 

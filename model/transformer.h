@@ -46,15 +46,16 @@ struct TransformerOutput {
 
 struct ForwardInputs {
   ForwardOptions options;
-  const RoutingTrace* replay = nullptr;            // by MoE layer of the whole model
-  const std::vector<Tensor>* fractions = nullptr;  // likewise, f64 [experts], for the scope `global_batch`
+  const RoutingTrace* replay = nullptr;                  // by MoE layer of the whole model
+  const std::vector<LayerControls>* controls = nullptr;  // likewise
   GenerationState* state = nullptr;
   size_t stage = 0;             // of those here
   autograd::Variable stream{};  // what the stage before gave; empty where the stage is the first
 };
 
-// For ForwardInputs::fractions of a first step.
-std::vector<Tensor> uniform_fractions(Allocator& allocator, const ExpertLayout& experts);
+// For ForwardInputs::controls of a first step: all experts are alike. Biases only where the router updates them.
+std::vector<LayerControls> first_controls(Allocator& allocator, const ExpertLayout& experts,
+                                          const RouterSettings& router);
 
 class Transformer {
  public:
@@ -80,6 +81,8 @@ class Transformer {
   double training_flops_per_token(int64_t sequence_length) const;
   // Parameters that one token passes through in matrix products.
   int64_t active_parameters() const;
+  // By MoE layer, f64 [experts] or empty: what chooses experts where no controls are given.
+  void set_biases(std::vector<Tensor> biases) { biases_ = std::move(biases); }
   GenerationState make_state(const autograd::Context& context, int64_t batch, int64_t capacity) const;
 
  private:
@@ -99,6 +102,7 @@ class Transformer {
     autograd::Variable sum, y;
   };
   static void join(autograd::Tape& tape, Residual& residual);  // does it
+  LayerControls controls_of(const ForwardInputs& inputs, int64_t index) const;
   void run_layer(autograd::Tape& tape, const SequenceLayout& layout, const ForwardInputs& inputs, int64_t index,
                  Residual& residual, std::vector<RoutingResult>& routing);
   // sum = x + branch (x alone when branch is empty), y = norm(sum).
@@ -113,6 +117,7 @@ class Transformer {
   std::vector<std::unique_ptr<Layer>> layers_;  // of the whole model; null where they are not here
   autograd::Parameter* final_norm_ = nullptr;   // of a last stage
   autograd::Parameter* head_ = nullptr;         // likewise; the embedding when tied
+  std::vector<Tensor> biases_;                  // by MoE layer; none: nowhere
   Tensor rotary_table_;                         // grown as needed
 };
 

@@ -47,12 +47,22 @@ ExpertRules::ByExpert ExpertRules::at(int64_t step, int64_t steps) const {
                               fmt::format("is 0 at step {}, wanted > 0", step));
     }
     const auto frozen = number("frozen", rule.frozen);
+    const auto detached_input = number("detached_input", rule.detached_input);
+    const auto detached_router = number("detached_router", rule.detached_router);
+    const auto dropout = number("dropout", rule.dropout);
+    if (dropout && *dropout > 1) {
+      throw ExpertLayoutError(fmt::format("moe.rules[{}].dropout", i),
+                              fmt::format("is {} at step {}, wanted a probability", *dropout, step));
+    }
     for (const std::pair<int, int>& expert : experts_[i]) {
       ExpertRule& of = all[expert];
       if (lr_scale) of.lr_scale = *lr_scale;
       if (weight_decay) of.weight_decay = weight_decay;
       if (clip_norm) of.clip_norm = clip_norm;
       if (frozen) of.frozen = *frozen != 0;
+      if (detached_input) of.detached_input = *detached_input != 0;
+      if (detached_router) of.detached_router = *detached_router != 0;
+      if (dropout) of.dropout = *dropout;
     }
   }
   return all;

@@ -15,6 +15,9 @@ struct ExpertRule {
   std::optional<double> weight_decay;  // none: the optimizer's
   std::optional<double> clip_norm;     // none: only the global one
   bool frozen = false;
+  bool detached_input = false;   // no gradient into what it reads
+  bool detached_router = false;  // none into its gate
+  double dropout = 0;            // probability that it sits out a step
   bool operator==(const ExpertRule&) const = default;
 };
 

@@ -3,8 +3,10 @@
 
 #include "autograd/ops/activation.h"
 #include "autograd/ops/attention.h"
+#include "autograd/ops/balance.h"
 #include "autograd/ops/cross_entropy.h"
 #include "autograd/ops/embedding.h"
+#include "autograd/ops/guard.h"
 #include "autograd/ops/linear.h"
 #include "autograd/ops/norm.h"
 #include "autograd/ops/permute.h"
@@ -16,6 +18,8 @@ template <class... Ops>
 struct OpList {};
 
 using AllOps = OpList<Embedding, RmsNorm, AddRmsNorm, Add, GroupedLinear, Rotary, Attention, CachedAttention,
-                      ExpertActivation, Router, PlanRows, GatherRows, PermuteRows, CombineRows, CrossEntropy>;
+                      ExpertActivation, RouterScores, ChooseExperts, GateWeights, SpreadWeights, ScopeSums,
+                      ChoiceCounts, SwitchLoss, LoadLoss, ZLoss, EntropyLoss, RowShares, GuardInputs, GuardOutputs,
+                      GuardGates, PlanRows, GatherRows, PermuteRows, CombineRows, CrossEntropy>;
 
 }  // namespace cadre::autograd

@@ -1,43 +1,76 @@
 #pragma once
-// Softmax top-k router with its auxiliary losses.
+// From logits to the experts of each token and their weights: scores, then a choice, which has no gradient, then gates.
 
 #include "autograd/op.h"
+#include "kernels/choice.h"
 
 namespace cadre::autograd {
 
-struct RouterOptions {
-  int64_t top_k = 2;
-  bool renormalise = true;
-  // Switch/GShard balance loss: coef * experts * sum_e f_e P_e per scope, f the scope's fraction of choices, P its mean
-  // probability; a scope counts with its tokens / global_tokens. 0 scopes: none.
-  int64_t scopes =
-      1;  // equal parts of the tokens (sequences), or 1 (micro-batch, or global batch with given fractions)
-  double balance_coef = 0;
-  double z_coef = 0;  // coef * mean over global tokens of lse^2
-  double global_tokens = 1;
-};
+enum class ScoreKind { kSoftmax, kSigmoid };
 
-// logits [tokens, experts], replay i32 [tokens, k] or absent, fractions f64 [experts] or absent (the previous step's
-// global fractions, used in place of f)
-// -> weights [tokens, k], balance loss f64 [1], z loss f64 [1] (this micro-batch's contributions), and without
-// gradient: ids i32 [tokens, k], probs [tokens, experts], lse [tokens], counts i64 [scopes, experts], prob_sums
-// [scopes, experts].
-class Router final : public Op {
+// logits [tokens, experts], mask f64 [experts] or absent (-infinity: not there) -> scores [tokens, experts], lse
+// [tokens], the log-sum-exp of the logits.
+class RouterScores final : public Op {
  public:
-  enum Output : size_t { kWeights, kBalanceLoss, kZLoss, kIds, kProbs, kLse, kCounts, kProbSums };
-
-  explicit Router(RouterOptions options) : options_(options) {}
-  const char* name() const override { return "router"; }
+  enum Output : size_t { kScores, kLse };
+  explicit RouterScores(ScoreKind kind) : kind_(kind) {}
+  const char* name() const override { return "router_scores"; }
   std::vector<TensorSpec> infer(std::span<const TensorSpec> in) const override;
   void forward(const Forward& f) const override;
-  Needs needs() const override { return {.inputs = 0b100, .outputs = 0b01111001}; }
+  Needs needs() const override;
   void backward_inputs(Backward& b) const override;
-  uint32_t differentiable_outputs() const override { return 0b111; }
+  uint32_t differentiable_outputs() const override { return 0b11; }
 
  private:
-  // d(balance loss)/d(prob) for each scope and expert, f64 -> dtype of `out`.
-  void balance_coefficients(TensorView counts, TensorView fractions, double factor, TensorView out) const;
-  RouterOptions options_;
+  ScoreKind kind_;
+};
+
+// scores [tokens, experts], bias f64 [experts] or absent, added for this choice alone (Wang et al.,
+// "Auxiliary-loss-free load balancing", 2024), recorded ids i32 [tokens, k] to take instead, or absent -> ids i32
+// [tokens, k].
+class ChooseExperts final : public Op {
+ public:
+  ChooseExperts(int64_t top_k, kernels::Choice choice) : top_k_(top_k), choice_(choice) {}
+  const char* name() const override { return "choose_experts"; }
+  std::vector<TensorSpec> infer(std::span<const TensorSpec> in) const override;
+  void forward(const Forward& f) const override;
+  Needs needs() const override { return {}; }
+  void backward_inputs(Backward&) const override {}
+  uint32_t differentiable_outputs() const override { return 0; }
+
+ private:
+  int64_t top_k_;
+  kernels::Choice choice_;
+};
+
+// scores [tokens, experts], ids i32 [tokens, k] -> weights [tokens, k].
+class GateWeights final : public Op {
+ public:
+  GateWeights(bool renormalise, double scale) : renormalise_(renormalise), scale_(scale) {}
+  const char* name() const override { return "gate_weights"; }
+  std::vector<TensorSpec> infer(std::span<const TensorSpec> in) const override;
+  void forward(const Forward& f) const override;
+  Needs needs() const override { return {.inputs = 0b11}; }
+  void backward_inputs(Backward& b) const override;
+  uint32_t accumulates() const override { return 0b1; }
+
+ private:
+  bool renormalise_;
+  double scale_;
+};
+
+// weights [tokens, k], ids i32 [tokens, k] -> [tokens, experts], the weights where their experts are, else 0.
+class SpreadWeights final : public Op {
+ public:
+  explicit SpreadWeights(int64_t experts) : experts_(experts) {}
+  const char* name() const override { return "spread_weights"; }
+  std::vector<TensorSpec> infer(std::span<const TensorSpec> in) const override;
+  void forward(const Forward& f) const override;
+  Needs needs() const override { return {.inputs = 0b10}; }
+  void backward_inputs(Backward& b) const override;
+
+ private:
+  int64_t experts_;
 };
 
 }  // namespace cadre::autograd

@@ -9,6 +9,7 @@
 namespace cadre::cpu {
 namespace {
 
+constexpr int32_t kNoExpert = -1;           // in a slot that is not used
 constexpr int64_t kSlotsPerWorker = 16384;  // fewer are planned faster by one worker
 
 // Counts per worker and expert, then turned into the number of the expert's slots before this worker's.
@@ -26,9 +27,10 @@ struct Histogram {
     std::fill_n(mine, experts, 0);
     const Range part = split(slots, worker, workers);
     for (int64_t slot = part.begin; slot < part.end; ++slot) {
+      if (ids[slot] == kNoExpert) continue;
       if (ids[slot] < 0 || ids[slot] >= experts) {
         throw InternalError("plan_rows: expert id " + std::to_string(ids[slot]) + " of token " +
-                            std::to_string(slot / k) + ", wanted 0.." + std::to_string(experts - 1));
+                            std::to_string(slot / k) + ", wanted 0.." + std::to_string(experts - 1) + " or -1");
       }
       ++mine[ids[slot]];
     }
@@ -59,6 +61,7 @@ struct Histogram {
     const Range part = split(slots, worker, workers);
     for (int64_t slot = part.begin; slot < part.end; ++slot) {
       const int32_t expert = ids[slot];
+      if (expert == kNoExpert) continue;
       const int64_t place = rank[expert]++;
       const bool kept = place < capacity;
       const int64_t row = starts[expert] + place;
@@ -103,6 +106,7 @@ void plan_rows(ThreadPool& threads, const RowPlan& plan) {
   auto* all_slots = reinterpret_cast<int32_t*>(scratch + numbers);
   int32_t* spare = all_slots + slots;
 
+  std::fill_n(plan.row_of_slot, slots, -1);
   const auto each_worker = [&](auto body) {
     if (workers == 1) return body(0);
     threads.run([&](int worker) {
@@ -115,7 +119,8 @@ void plan_rows(ThreadPool& threads, const RowPlan& plan) {
   const int64_t capacity = plan.capacity < 0 ? kAll : plan.capacity;
   histogram.starts(capacity, plan.offsets);
   histogram.starts(kAll, all_starts);
-  if (plan.policy == kernels::DropPolicy::kByPosition || plan.offsets[experts] == slots) {
+  const bool keeps_all = plan.offsets[experts] == all_starts[experts];
+  if (plan.policy == kernels::DropPolicy::kByPosition || keeps_all) {
     return each_worker([&](int worker) {
       histogram.place(plan.ids, capacity, plan.offsets, plan.row_of_slot, plan.slot_of_row, worker);
     });

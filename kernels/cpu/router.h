@@ -7,39 +7,34 @@
 
 namespace cadre::cpu {
 
-inline constexpr int64_t kMostRouterChoices = 64;  // k, so that a token's choices fit on the stack
-
-struct RouterForward {
+struct RouterScores {
   Rows logits;
-  bool renormalise;
-  const int32_t* replay;  // or null
+  const double* mask;  // or null
   Rows probs;
   float* lse;
-  int32_t* ids;
-  float* weights;
   int64_t experts;
-  int64_t k;
 };
 
-struct RouterBackward {
+struct RouterScoresBackward {
+  Rows logits;         // of a sigmoid
+  const double* mask;  // likewise; or null
   Rows probs;
-  const float* lse;
-  const int32_t* ids;
-  bool renormalise;
-  const float* dweights;
-  Rows balance;  // or null
-  int64_t scope_tokens;
-  float z_scale;
+  const float* lse;   // of a sigmoid
+  Rows dprobs;        // or null
+  const float* dlse;  // or null
   Rows dlogits;
   int64_t experts;
-  int64_t k;
 };
 
 struct RouterTable {
-  void (*forward)(const RouterForward& router, int64_t begin, int64_t end);
-  void (*backward)(const RouterBackward& router, int64_t begin, int64_t end);
-  // sums [cols] = sum of rows [begin, end) of probs from column `first`, in order.
-  void (*column_sums)(Rows probs, int64_t begin, int64_t end, int64_t first, int64_t cols, float* sums);
+  void (*softmax)(const RouterScores& scores, int64_t begin, int64_t end);
+  void (*softmax_backward)(const RouterScoresBackward& scores, int64_t begin, int64_t end);
+  void (*sigmoid)(const RouterScores& scores, int64_t begin, int64_t end);
+  void (*sigmoid_backward)(const RouterScoresBackward& scores, int64_t begin, int64_t end);
+  // sums [cols] = sum of rows [begin, end) of values from column `first`, in order.
+  void (*column_sums)(Rows values, int64_t begin, int64_t end, int64_t first, int64_t cols, float* sums);
+  // Row t of `values` gets (or, accumulating, has added) row t / of_scope of `rows`.
+  void (*spread)(Rows rows, int64_t of_scope, int64_t cols, bool accumulate, Rows values, int64_t begin, int64_t end);
 };
 CADRE_SIMD_TABLE(RouterTable, kRouterTable)
 

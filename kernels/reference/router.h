@@ -1,15 +1,16 @@
 #pragma once
-// Routing in double; the contracts stand in kernels/router.h.
+// Router scores in double; the contracts stand in kernels/router.h.
 
 #include "core/tensor.h"
 
 namespace cadre::reference {
 
-void router_forward(TensorView logits, bool renormalise, TensorView replay, TensorView probs, TensorView lse,
-                    TensorView ids, TensorView weights);
-void router_backward(TensorView probs, TensorView lse, TensorView ids, bool renormalise, TensorView dweights,
-                     TensorView balance, double z_scale, TensorView dlogits);
-void router_statistics(TensorView probs, TensorView lse, TensorView ids, TensorView counts, TensorView prob_sums,
-                       TensorView lse_squared);
+void router_softmax(TensorView logits, TensorView mask, TensorView probs, TensorView lse);
+void router_softmax_backward(TensorView probs, TensorView dprobs, TensorView dlse, TensorView dlogits);
+void router_sigmoid(TensorView logits, TensorView mask, TensorView probs, TensorView lse);
+void router_sigmoid_backward(TensorView logits, TensorView mask, TensorView probs, TensorView lse, TensorView dprobs,
+                             TensorView dlse, TensorView dlogits);
+void scope_sums(TensorView values, TensorView sums);
+void scope_sums_backward(TensorView dsums, TensorView dvalues, bool accumulate);
 
 }  // namespace cadre::reference

@@ -34,11 +34,10 @@ class Layer {
     model::ForwardOptions options;
     options.global_tokens = static_cast<double>(x.shape()[0]);
     std::vector<autograd::Tape::Seed> seeds;
-    autograd::Variable y = ffn_.forward(tape, options, autograd::Variable::leaf(x, true), Tensor(), Tensor(), routing);
+    autograd::Variable y = ffn_.forward(tape, options, autograd::Variable::leaf(x, true), Tensor(), {}, routing);
     seeds.push_back({std::move(y), x});
     for (const model::RoutingResult& layer : routing) {
-      seeds.push_back(tape.seed(layer.balance_loss));
-      seeds.push_back(tape.seed(layer.z_loss));
+      for (const autograd::Variable& loss : layer.losses()) seeds.push_back(tape.seed(loss));
     }
     routing.clear();
     tape.backward(std::move(seeds));

@@ -43,11 +43,7 @@ BlockRunner::BlockRunner(const model::NetworkSettings& network, const ProfileSha
   for (const Block& block : blocks_) spans.push_back(span_of(block));
   model_ = std::make_unique<model::Transformer>(store_, network, make_shards(), std::move(spans));
   store_.materialise(context_, 1);
-  if (network.moe.balance.scope == model::BalanceScope::kGlobalBatch) {
-    for (const int64_t layer : experts_.moe_layers()) {
-      fractions_.push_back(zeros(Dtype::kF64, Shape{experts_.layer(layer).experts()}));
-    }
-  }
+  controls_ = model::first_controls(allocator, experts_, network.moe.router);
 }
 
 void BlockRunner::find_blocks() {
@@ -137,7 +133,7 @@ void BlockRunner::forward(size_t index, Tape& tape, Flight& flight) {
   if (has_input) flight.input = Variable::leaf(stream(), /*requires_gradient=*/true);
   model::ForwardInputs inputs;
   inputs.options.global_tokens = global_tokens;
-  inputs.fractions = fractions_.empty() ? nullptr : &fractions_;
+  inputs.controls = &controls_;
   inputs.stage = index;
   inputs.stream = flight.input;
   const model::TokenBatch batch = tokens();
@@ -148,8 +144,7 @@ void BlockRunner::forward(size_t index, Tape& tape, Flight& flight) {
     flight.losses.push_back(tape.seed(loss));
   }
   for (const model::RoutingResult& routing : output.routing) {
-    flight.losses.push_back(tape.seed(routing.balance_loss));
-    flight.losses.push_back(tape.seed(routing.z_loss));
+    for (const autograd::Variable& loss : routing.losses()) flight.losses.push_back(tape.seed(loss));
   }
   flight.output = std::move(output.stream);
 }

@@ -63,7 +63,7 @@ class BlockRunner {
   std::vector<Block> blocks_;
   std::vector<size_t> block_of_layer_;
   std::unique_ptr<model::Transformer> model_;
-  std::vector<Tensor> fractions_;
+  std::vector<model::LayerControls> controls_;
 };
 
 }  // namespace cadre::launch

@@ -143,7 +143,7 @@ std::string identity_of(const Settings& settings) {
   plain.data.seq_length = settings.data.seq_length;
   plain.data.reset_at_documents = settings.data.reset_at_documents;
   // What may change between runs of one model.
-  plain.moe.balance = {};
+  plain.moe.balance = model::BalanceSettings();
   plain.moe.capacity_factor.reset();
   plain.moe.drop_policy = {};
   plain.moe.rules.clear();

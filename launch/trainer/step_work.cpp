@@ -10,6 +10,14 @@ namespace cadre::launch {
 using autograd::Tape;
 using autograd::Variable;
 
+namespace {
+
+double value_at(const Tensor& tensor, int64_t i) {
+  return tensor.dtype() == Dtype::kF64 ? tensor.data<double>()[i] : static_cast<double>(tensor.data<float>()[i]);
+}
+
+}  // namespace
+
 Tensor to_tensor(const autograd::Context& context, const std::vector<int32_t>& values) {
   Tensor tensor = Tensor::empty(context.allocator, Dtype::kI32, Shape{static_cast<int64_t>(values.size())});
   if (!values.empty()) std::memcpy(tensor.raw(), values.data(), tensor.bytes());
@@ -36,7 +44,9 @@ StepWork::StepWork(const autograd::Context& context, TrainState& state, const St
   const model::ExpertLayout& experts = state.model().experts();
   const size_t layers = experts.moe_layers().size();
   for (const int64_t layer : experts.moe_layers()) {
-    totals_.counts.emplace_back(static_cast<size_t>(experts.layer(layer).experts()), 0.0);
+    const auto count = static_cast<size_t>(experts.layer(layer).experts());
+    totals_.counts.emplace_back(count, 0.0);
+    totals_.loads.emplace_back(count);
   }
   totals_.dropped.assign(layers, 0.0);
   totals_.balance_loss.resize(layers);
@@ -71,7 +81,11 @@ Tensor StepWork::forward(int stage, int micro_batch, Tensor input) {
   if (input) flight.input = Variable::leaf(std::move(input), /*requires_gradient=*/true);
   model::ForwardInputs inputs;
   inputs.options.global_tokens = options_.global_target_tokens;
-  inputs.fractions = &state_.fractions;
+  inputs.options.balance = options_.balance;
+  inputs.options.seed = state_.seed();
+  inputs.options.step = state_.step + 1;
+  inputs.options.first_token = (options_.first_micro_batch + micro_batch) * batch.samples * batch.seq_length;
+  inputs.controls = &options_.controls;
   inputs.stage = static_cast<size_t>(stage / ranks_);
   inputs.stream = flight.input;
   if (options_.routing.replay) inputs.replay = options_.routing.replay(micro_batch);
@@ -102,11 +116,13 @@ void StepWork::add_loss(InFlight& flight, model::TransformerOutput& output, cons
 void StepWork::add_routing(InFlight& flight, const std::vector<model::RoutingResult>& routing) {
   for (const model::RoutingResult& layer : routing) {
     const size_t index = state_.model().experts().moe_index(layer.layer);
-    totals_.balance_loss[index].add(*layer.balance_loss.tensor().data<double>());
-    totals_.z_loss[index].add(*layer.z_loss.tensor().data<double>());
-    flight.losses.push_back(flight.tape->seed(layer.balance_loss));
-    flight.losses.push_back(flight.tape->seed(layer.z_loss));
+    totals_.balance_loss[index].add(layer.balance_loss());
+    totals_.z_loss[index].add(layer.z_loss_value());
+    for (const Variable& loss : layer.losses()) flight.losses.push_back(flight.tape->seed(loss));
     const int64_t experts = layer.counts.shape()[1];
+    for (int64_t e = 0; layer.loads && e < experts; ++e) {
+      totals_.loads[index][static_cast<size_t>(e)].add(value_at(layer.loads, e));
+    }
     double choices = 0;
     for (int64_t j = 0; j < layer.counts.elements(); ++j) {
       const double count = static_cast<double>(layer.counts.data<int64_t>()[j]);

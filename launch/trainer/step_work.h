@@ -5,6 +5,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -29,12 +30,17 @@ struct StepOptions {
   double global_target_tokens = 1;
   bool reset_at_documents = false;
   RoutingHooks routing{};
+  // Set by the trainer, for each step.
+  std::optional<model::BalanceWeights> balance{};
+  std::vector<model::LayerControls> controls{};  // by MoE layer of the whole model
+  int64_t first_micro_batch = 0;                 // of this rank, in the global batch
 };
 
 // Sums over this rank's stages and micro-batches.
 struct StepTotals {
   TreeSum loss;
   std::vector<TreeSum> balance_loss, z_loss;  // by MoE layer of the whole model
+  std::vector<std::vector<TreeSum>> loads;    // likewise: gate weights of each expert, where a loss needs them
   double data_wait = 0;
   std::vector<std::vector<double>> counts;  // likewise: choices of each expert (exact in f64)
   std::vector<double> dropped;

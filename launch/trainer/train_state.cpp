@@ -29,6 +29,30 @@ std::string moment_name(const optim::SegmentState& segment, const optim::MomentT
   return "/optimizer/" + segment.name + "/" + moment.name;
 }
 
+using model::LayerControls;
+
+nlohmann::json json_of(const std::vector<LayerControls>& controls, Tensor LayerControls::*which) {
+  nlohmann::json layers = nlohmann::json::array();
+  for (const LayerControls& layer : controls) {
+    const Tensor& tensor = layer.*which;
+    layers.push_back(tensor ? std::vector<double>(tensor.data<double>(), tensor.data<double>() + tensor.elements())
+                            : std::vector<double>());
+  }
+  return layers;
+}
+
+// A layer that has none, because its router was another one, keeps what it has.
+void read_controls(const nlohmann::json& layers, std::vector<LayerControls>& controls, Tensor LayerControls::*which) {
+  for (size_t i = 0; i < controls.size(); ++i) {
+    const auto values = layers.at(i).get<std::vector<double>>();
+    const Tensor& tensor = controls[i].*which;
+    if (!tensor || values.empty()) continue;
+    if (static_cast<int64_t>(values.size()) != tensor.elements())
+      throw CheckpointError("the numbers of experts differ");
+    std::copy(values.begin(), values.end(), tensor.data<double>());
+  }
+}
+
 // Elements [begin, begin + count) of flat storage.
 TensorView flat_part(const Tensor& flat, int64_t begin, int64_t count) { return flat.flat_slice(begin, Shape{count}); }
 
@@ -49,11 +73,20 @@ TrainState::TrainState(const autograd::Context& context, const model::NetworkSet
                        const optim::OptimizerSettings& optimizer, uint64_t seed)
     : context_(context),
       shard_(shard),
+      seed_(seed),
       norm_(shard, context.allocator),
       model_(store_, network, shard.experts(), shard.stages()),
+      rules_(network.moe.rules, model_.experts()),
       optimizer_(context, materialised(store_, context, seed, shard.zero()), optimizer, shard_for(shard, store_, norm_),
-                 optim::ExpertRules(network.moe.rules, model_.experts())) {
-  fractions = model::uniform_fractions(context.allocator, model_.experts());
+                 rules_) {
+  controls = model::first_controls(context.allocator, model_.experts(), network.moe.router);
+  share_biases();
+}
+
+void TrainState::share_biases() {
+  std::vector<Tensor> biases;
+  for (const model::LayerControls& layer : controls) biases.push_back(layer.bias);
+  model_.set_biases(std::move(biases));
 }
 
 std::vector<StateEntry> TrainState::entries_to_save() const {
@@ -84,11 +117,20 @@ nlohmann::json TrainState::scalars() {
   for (size_t i = 0; i < shard_.segments().size(); ++i) {
     steps[shard_.segments()[i].name] = static_cast<int64_t>(all.data<double>()[i]);
   }
-  nlohmann::json layers = nlohmann::json::array();
-  for (const Tensor& tensor : fractions) {
-    layers.push_back(std::vector<double>(tensor.data<double>(), tensor.data<double>() + tensor.elements()));
-  }
-  return {{"step", step}, {"segment_steps", steps}, {"expert_fractions", layers}};
+  return {{"step", step},
+          {"segment_steps", steps},
+          {"expert_fractions", json_of(controls, &LayerControls::fractions)},
+          {"expert_loads", json_of(controls, &LayerControls::loads)},
+          {"expert_biases", json_of(controls, &LayerControls::bias)}};
+}
+
+void read_biases(const nlohmann::json& scalars, const autograd::Context& context, model::Transformer& model) {
+  std::vector<LayerControls> controls =
+      model::first_controls(context.allocator, model.experts(), model.settings().moe.router);
+  if (scalars.contains("expert_biases")) read_controls(scalars["expert_biases"], controls, &LayerControls::bias);
+  std::vector<Tensor> biases;
+  for (const LayerControls& layer : controls) biases.push_back(layer.bias);
+  model.set_biases(std::move(biases));
 }
 
 void TrainState::restore(CheckpointReader& reader) {
@@ -109,12 +151,10 @@ void TrainState::restore_scalars(const nlohmann::json& scalars, const std::strin
     for (optim::SegmentState& segment : optimizer_.segments()) {
       segment.steps = scalars.at("segment_steps").at(segment.name).get<int64_t>();
     }
-    const auto& layers = scalars.at("expert_fractions");
-    for (size_t i = 0; i < fractions.size(); ++i) {
-      const auto values = layers.at(i).get<std::vector<double>>();
-      if (static_cast<int64_t>(values.size()) != fractions[i].elements()) throw CheckpointError("expert_fractions");
-      std::copy(values.begin(), values.end(), fractions[i].data<double>());
-    }
+    read_controls(scalars.at("expert_fractions"), controls, &LayerControls::fractions);
+    if (scalars.contains("expert_loads")) read_controls(scalars["expert_loads"], controls, &LayerControls::loads);
+    if (scalars.contains("expert_biases")) read_controls(scalars["expert_biases"], controls, &LayerControls::bias);
+    share_biases();
   } catch (const nlohmann::json::exception& failure) {
     throw CheckpointError(where + ": its run state does not fit this model: " + failure.what());
   }

@@ -1,5 +1,5 @@
 #pragma once
-// Everything that training changes and that a checkpoint holds: weights, optimizer, balance fractions, position.
+// Everything that training changes and that a checkpoint holds: weights, optimizer, router controls, position.
 
 #include <memory>
 #include <nlohmann/json_fwd.hpp>
@@ -25,10 +25,14 @@ class TrainState {
   const ModelShard& shard() const { return shard_; }
   autograd::ParameterStore& store() { return store_; }
   model::Transformer& model() { return model_; }
+  const model::Transformer& model() const { return model_; }
+  const optim::ExpertRules& rules() const { return rules_; }
+  uint64_t seed() const { return seed_; }
   optim::Optimizer& optimizer() { return optimizer_; }
 
-  int64_t step = 0;               // finished steps
-  std::vector<Tensor> fractions;  // f64 [experts] by MoE layer: expert fractions of the last global batch
+  int64_t step = 0;  // finished steps
+  // By MoE layer: what the last step left for the next one's routing, fractions, loads and biases.
+  std::vector<model::LayerControls> controls;
 
   // "/model/<segment>" and "/optimizer/<segment>/<moment>", views into live storage: what this rank owns; over all
   // ranks, everything once.
@@ -40,13 +44,21 @@ class TrainState {
   void restore_scalars(const nlohmann::json& scalars, const std::string& where);
 
  private:
+  // The model chooses experts by them without controls, too.
+  void share_biases();
+
   const autograd::Context& context_;
   const ModelShard& shard_;
+  uint64_t seed_;
   ShardedNorm norm_;
   autograd::ParameterStore store_;
   model::Transformer model_;
+  optim::ExpertRules rules_;
   optim::Optimizer optimizer_;
 };
+
+// Those that scalars() saved, for evaluation and generation.
+void read_biases(const nlohmann::json& scalars, const autograd::Context& context, model::Transformer& model);
 
 // The "/model/..." entries of a store, for evaluation and generation too.
 std::vector<StateEntry> model_entries(const autograd::ParameterStore& store);

@@ -1,7 +1,11 @@
 #include "launch/trainer/trainer.h"
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <numeric>
+
+#include "launch/trainer/steering.h"
 
 namespace cadre::launch {
 namespace {
@@ -26,7 +30,12 @@ Trainer::Trainer(const autograd::Context& context, TrainState& state, parallel::
       mesh_(mesh),
       options_(std::move(options)),
       gradients_(context, state.shard(), state.store(), state.optimizer(), options_.gradients),
-      interpreter_(mesh.along(Axis::kPipeline), context.allocator, schedule_for(mesh, options_)) {}
+      interpreter_(mesh.along(Axis::kPipeline), context.allocator, schedule_for(mesh, options_)) {
+  const model::BalanceSettings& balance = state.model().settings().moe.balance;
+  const config::Expression none = 0.0;
+  measures_loads_ = balance.scope == model::BalanceScope::kGlobalBatch &&
+                    (balance.importance_coef != none || balance.hinge_coef != none);
+}
 
 // One all_reduce for everything small along data, in the tree that completes those of the ranks' micro-batches, and one
 // along the pipeline, where each number is one stage's.
@@ -34,6 +43,10 @@ Trainer::Shared Trainer::share(const StepTotals& totals, const Votes& mine) {
   Shared shared;
   shared.counts = totals.counts;
   shared.dropped = totals.dropped;
+  for (const std::vector<TreeSum>& layer : totals.loads) {
+    std::vector<double>& loads = shared.loads.emplace_back();
+    for (const TreeSum& load : layer) loads.push_back(load.value());
+  }
   shared.loss = totals.loss.value();
   std::vector<double> balance, z;
   for (const TreeSum& layer : totals.balance_loss) balance.push_back(layer.value());
@@ -47,6 +60,9 @@ Trainer::Shared Trainer::share(const StepTotals& totals, const Votes& mine) {
   add(z);
   add(shared.dropped);
   for (std::vector<double>& layer : shared.counts) add(layer);
+  if (measures_loads_) {
+    for (std::vector<double>& layer : shared.loads) add(layer);
+  }
   Tensor packed = Tensor::empty(context_.allocator, Dtype::kF64, Shape{static_cast<int64_t>(slots.size())});
   for (size_t i = 0; i < slots.size(); ++i) packed.data<double>()[i] = *slots[i];
   for (const Axis axis : {Axis::kData, Axis::kPipeline}) {
@@ -59,12 +75,27 @@ Trainer::Shared Trainer::share(const StepTotals& totals, const Votes& mine) {
   return shared;
 }
 
-void Trainer::update_fractions(const Shared& shared) {
+void Trainer::steer(int64_t step) {
+  const model::MoeSettings& moe = state_.model().settings().moe;
+  options_.step.balance = model::balance_weights(moe.balance, step, options_.total_steps);
+  options_.step.first_micro_batch = mesh_.along(Axis::kData).rank() * options_.step.micro_batches;
+  options_.step.controls = controls_of_step(context_.allocator, {state_.seed(), step, options_.total_steps},
+                                            state_.model().experts(), state_.rules(), state_.controls);
+}
+
+// Biases: Wang et al., "Auxiliary-loss-free load balancing strategy for mixture-of-experts", 2024, algorithm 1.
+void Trainer::update_controls(const Shared& shared) {
+  const double rate = state_.model().settings().moe.router.bias_update_rate;
   for (size_t i = 0; i < shared.counts.size(); ++i) {
-    double sum = 0;
-    for (const double count : shared.counts[i]) sum += count;
-    for (size_t e = 0; e < shared.counts[i].size() && sum > 0; ++e) {
-      state_.fractions[i].data<double>()[e] = shared.counts[i][e] / sum;
+    model::LayerControls& layer = state_.controls[i];
+    const std::vector<double>&counts = shared.counts[i], &loads = shared.loads[i];
+    const double sum = std::accumulate(counts.begin(), counts.end(), 0.0);
+    const double fair = sum / static_cast<double>(counts.size());
+    const bool has_loads = std::any_of(loads.begin(), loads.end(), [](double load) { return load != 0; });
+    for (size_t e = 0; e < counts.size() && sum > 0; ++e) {
+      layer.fractions.data<double>()[e] = counts[e] / sum;
+      if (has_loads) layer.loads.data<double>()[e] = loads[e];
+      if (layer.bias && counts[e] != fair) layer.bias.data<double>()[e] += counts[e] < fair ? rate : -rate;
     }
   }
 }
@@ -93,6 +124,7 @@ StepMetrics Trainer::metrics_of(const Shared& shared, const optim::StepReport& u
 StepOutcome Trainer::step(const std::function<data::Batch()>& next_batch, const Votes& mine) {
   const Clock::time_point start = Clock::now();
   const double waited = mesh_.exposed_time().seconds;
+  steer(state_.step + 1);
   state_.store().clear_gradients();
   gradients_.start_step();
   StepWork work(context_, state_, options_.step, mesh_.layout().pipeline, next_batch,
@@ -109,7 +141,7 @@ StepOutcome Trainer::step(const std::function<data::Batch()>& next_batch, const 
   const double publishing = update.finite ? gradients_.publish() : 0;
   if (outcome.finite) {
     state_.step = step;
-    update_fractions(shared);
+    update_controls(shared);
   }
   outcome.metrics = metrics_of(shared, update, step);
   outcome.metrics.data_wait_seconds = work.totals().data_wait;

@@ -48,18 +48,22 @@ class Trainer {
   // Of all ranks.
   struct Shared {
     double loss = 0, balance_loss = 0, z_loss = 0;
-    std::vector<std::vector<double>> counts;  // as in StepTotals
+    std::vector<std::vector<double>> counts, loads;  // as in StepTotals
     std::vector<double> dropped;
     Votes votes;
   };
   Shared share(const StepTotals& totals, const Votes& mine);
-  void update_fractions(const Shared& shared);
+  // What steers the routing of step `step`.
+  void steer(int64_t step);
+  // And of the next one, by this one's.
+  void update_controls(const Shared& shared);
   StepMetrics metrics_of(const Shared& shared, const optim::StepReport& update, int64_t step) const;
 
   const autograd::Context& context_;
   TrainState& state_;
   parallel::Mesh& mesh_;
   TrainerOptions options_;
+  bool measures_loads_ = false;  // a balance loss needs those of the global batch
   GradientSync gradients_;
   parallel::Interpreter interpreter_;
 };

@@ -5,6 +5,7 @@
 
 #include "autograd/ops/cross_entropy.h"
 #include "core/rng.h"
+#include "launch/trainer/steering.h"
 #include "launch/trainer/trainer.h"
 
 namespace cadre::launch {
@@ -19,7 +20,10 @@ class LossFunction {
         context_{{threads_, kernels::best_isa()}, *allocator_, Dtype::kF64},
         model_(store_, verify_case.network) {
     store_.materialise(context_, verify_case.seed);
-    fractions_ = model::uniform_fractions(*allocator_, model_.experts());
+    const model::MoeSettings& moe = verify_case.network.moe;
+    controls_ = controls_of_step(*allocator_, {.seed = verify_case.seed}, model_.experts(),
+                                 optim::ExpertRules(moe.rules, model_.experts()),
+                                 model::first_controls(*allocator_, model_.experts(), moe.router));
   }
 
   const autograd::ParameterStore& store() const { return store_; }
@@ -49,14 +53,17 @@ class LossFunction {
     autograd::Tape tape(context_, /*record=*/false);
     model::ForwardInputs inputs;
     inputs.options.global_tokens = static_cast<double>(case_.global_tokens());
+    inputs.options.seed = case_.seed;
+    inputs.options.step = 1;
+    inputs.options.first_token = index * batch.samples * batch.seq_length;
     inputs.replay = &trace;
-    inputs.fractions = &fractions_;
+    inputs.controls = &controls_;
     auto out = model_.forward(tape, to_tokens(context_, batch, case_.reset_at_documents), inputs);
     const auto targets = autograd::Variable::leaf(to_tensor(context_, batch.targets));
     const double weight = 1.0 / static_cast<double>(case_.global_tokens());
     double loss = *tape.apply<autograd::CrossEntropy>({std::move(out.logits), targets}, weight).tensor().data<double>();
     for (const model::RoutingResult& layer : out.routing) {
-      loss += *layer.balance_loss.tensor().data<double>() + *layer.z_loss.tensor().data<double>();
+      loss += layer.balance_loss() + layer.z_loss_value();
     }
     return loss;
   }
@@ -68,7 +75,7 @@ class LossFunction {
   autograd::Context context_;
   autograd::ParameterStore store_;
   model::Transformer model_;
-  std::vector<Tensor> fractions_;
+  std::vector<model::LayerControls> controls_;
 };
 
 std::vector<double> random_direction(int64_t elements, uint64_t stream) {

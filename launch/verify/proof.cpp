@@ -30,13 +30,19 @@ Proof::Proof(VerifyCase verify_case, Fault fault, parallel::Communicator* world)
       reference_(run_case(case_, kReference)) {}
 
 // Which rows a full expert drops by score may change under a perturbation, like the routing, and is held by dropping by
-// position instead.
+// position instead. Nor does a difference know of a gradient that is cut off.
 double Proof::directional_error() const {
   constexpr int kDirections = 3;
   VerifyCase held = case_;
-  const bool drops = held.network.moe.capacity_factor.has_value();
-  if (!drops) return launch::directional_error(case_, reference_, kDirections);
-  held.network.moe.drop_policy = kernels::DropPolicy::kByPosition;
+  model::MoeSettings& moe = held.network.moe;
+  bool changed = moe.capacity_factor.has_value();
+  moe.drop_policy = kernels::DropPolicy::kByPosition;
+  for (model::ExpertRuleSettings& rule : moe.rules) {
+    changed = changed || rule.detached_input || rule.detached_router;
+    rule.detached_input.reset();
+    rule.detached_router.reset();
+  }
+  if (!changed) return launch::directional_error(case_, reference_, kDirections);
   return launch::directional_error(held, run_case(held, kReference), kDirections);
 }
 

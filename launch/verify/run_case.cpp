@@ -87,7 +87,7 @@ model::NetworkSettings network_for(const VerifyCase& verify_case, const RunCase&
   const bool last_stage = parallel::coordinates_of(layout, rank).stage + 1 == layout.pipeline;
   const bool drops = (run.fault == Fault::kDroppedRouterLoss && layout.ranks() > 1 && rank + 1 == layout.ranks()) ||
                      (run.fault == Fault::kDroppedStageLoss && layout.pipeline > 1 && last_stage);
-  if (drops) network.moe.balance.aux_loss_coef = 0;
+  if (drops) network.moe.balance.aux_loss_coef = 0.0;
   return network;
 }
 

@@ -188,7 +188,10 @@ TYPED_TEST(OpConformance, ADryRunComputesNothingAndFillsTheSameTensors) {
         const RunResult dry = run_case(op_case, {.dtype = dtype, .parameters = parameters, .dry = true});
         ASSERT_EQ(dry.outputs.size(), real.outputs.size());
         const bool plans = std::is_same_v<TypeParam, PlanRows>;  // the offsets of an even load
-        for (size_t i = plans ? 1 : 0; i < dry.outputs.size(); ++i) EXPECT_EQ(largest(dry.outputs[i]), 0);
+        for (size_t i = plans ? 1 : 0; i < dry.outputs.size(); ++i) {
+          const bool in_place = op_case.make()->shares(i) >= 0;
+          EXPECT_TRUE(in_place || largest(dry.outputs[i]) == 0);
+        }
         ASSERT_EQ(dry.gradients.size(), real.gradients.size());
         for (size_t i = 0; i < dry.gradients.size(); ++i) EXPECT_EQ(dry.gradients[i].size(), real.gradients[i].size());
       }

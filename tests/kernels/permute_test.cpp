@@ -19,13 +19,15 @@ Plan plan(const Exec& exec, const Tensor& ids, TensorView weights, int64_t exper
   return result;
 }
 
-// Every token chooses different experts; tokens of the first third all choose expert 0 first (skew).
+// Every token chooses different experts, every seventh one fewer; tokens of the first third all choose expert 0 first
+// (skew).
 Tensor chosen_ids(int64_t tokens, int64_t k, int64_t experts) {
   Tensor ids = random_ids({tokens, k}, experts, 11);
   for (int64_t t = 0; t < tokens; ++t) {
     int32_t* row = ids.data<int32_t>() + t * k;
     if (t < tokens / 3) row[0] = 0;
     for (int64_t j = 1; j < k; ++j) row[j] = static_cast<int32_t>((row[0] + j) % experts);
+    if (t % 7 == 3) row[k - 1] = -1;
   }
   return ids;
 }
@@ -100,13 +102,13 @@ TEST(PlanRows, NanWeightsAreDroppedFirst) {
 
 TEST(PlanRows, RefusesAnIdOutOfRange) {
   for_each_isa([](const Exec& exec) {
-    for (int32_t bad : {-1, 4}) {
+    for (int32_t bad : {-2, 4}) {
       try {
         plan(exec, tensor_of<int32_t>({2, 2}, {0, 1, 2, bad}), {}, 4);
         ADD_FAILURE() << "id " << bad << " was accepted";
       } catch (const InternalError& error) {
         EXPECT_EQ(std::string(error.what()),
-                  "plan_rows: expert id " + std::to_string(bad) + " of token 1, wanted 0..3");
+                  "plan_rows: expert id " + std::to_string(bad) + " of token 1, wanted 0..3 or -1");
       }
     }
   });

@@ -119,17 +119,16 @@ std::vector<Tape::Seed> TinyModel::seeds_of(Tape& tape, TransformerOutput output
   result.cross_entropy = *loss.tensor().data<double>();
   std::vector<Tape::Seed> seeds = {tape.seed(loss)};
   for (const RoutingResult& routing : output.routing) {
-    result.balance += *routing.balance_loss.tensor().data<double>();
-    result.z += *routing.z_loss.tensor().data<double>();
+    result.balance += routing.balance_loss();
+    result.z += routing.z_loss_value();
     result.trace.push_back(routing.ids);
-    seeds.push_back(tape.seed(routing.balance_loss));
-    seeds.push_back(tape.seed(routing.z_loss));
+    for (const Variable& auxiliary : routing.losses()) seeds.push_back(tape.seed(auxiliary));
   }
   result.routing = std::move(output.routing);
   return seeds;
 }
 
-StepResult TinyModel::step(const RoutingTrace* replay, const std::vector<Tensor>* fractions, bool backward) {
+StepResult TinyModel::step(const RoutingTrace* replay, const std::vector<LayerControls>* controls, bool backward) {
   StepResult result;
   store.touch();
   store.clear_gradients();
@@ -139,7 +138,7 @@ StepResult TinyModel::step(const RoutingTrace* replay, const std::vector<Tensor>
   ForwardInputs inputs;
   inputs.options = training_options();
   inputs.replay = replay;
-  inputs.fractions = fractions;
+  inputs.controls = controls;
   std::vector<Tape::Seed> seeds = seeds_of(tape, transformer->forward(tape, batch, inputs), result);
   if (backward) {
     tape.backward(std::move(seeds), part);

@@ -35,7 +35,7 @@ class TinyModel {
   TinyModel(NetworkSettings settings, const ExpertShard& shard, Dtype dtype, Extents extents);
 
   // Forward and, unless told otherwise, backward on the model's own tokens and targets.
-  StepResult step(const RoutingTrace* replay = nullptr, const std::vector<Tensor>* fractions = nullptr,
+  StepResult step(const RoutingTrace* replay = nullptr, const std::vector<LayerControls>* controls = nullptr,
                   bool backward = true);
   // Other tokens and targets.
   void draw(Extents extents);

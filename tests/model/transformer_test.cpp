@@ -135,15 +135,15 @@ TEST(Transformer, EvaluationHasNoAuxiliaryLosses) {
 }
 
 // coef * experts * sum over scopes and experts of (share of choices) * (sum of probabilities) / global tokens.
-double balance_by_hand(const RoutingResult& routing, double coef, const Tensor* fractions) {
+double balance_by_hand(const RoutingResult& routing, double coef, const LayerControls* controls) {
   const int64_t scopes = routing.counts.shape()[0], experts = routing.counts.shape()[1];
   double total = 0;
   for (int64_t s = 0; s < scopes; ++s) {
     for (int64_t e = 0; e < experts; ++e) {
       const double choices = double(kTokens * 2 / scopes);
-      const double share =
-          fractions ? fractions->data<double>()[e] : double(routing.counts.data<int64_t>()[s * experts + e]) / choices;
-      total += share * routing.prob_sums.data<double>()[s * experts + e];
+      const double share = controls ? controls->fractions.data<double>()[e]
+                                    : double(routing.counts.data<int64_t>()[s * experts + e]) / choices;
+      total += share * routing.score_sums.data<double>()[s * experts + e];
     }
   }
   return coef * double(experts) * total / double(kTokens);
@@ -154,19 +154,18 @@ TEST(Transformer, BalanceLossIsTheHandComputedOneInEveryScope) {
     NetworkSettings settings = testing::tiny_settings();
     settings.moe.balance.scope = scope;
     TinyModel model(settings);
-    std::vector<Tensor> fractions;
     const bool global = scope == BalanceScope::kGlobalBatch;
-    for (int64_t layer = 0; layer < 2 && global; ++layer) {
-      fractions.push_back(Tensor::empty(model.allocator, Dtype::kF64, {4}));
-      for (int64_t e = 0; e < 4; ++e) fractions.back().data<double>()[e] = double(e + 1) / 10;
+    std::vector<LayerControls> controls(2);
+    for (LayerControls& layer : controls) {
+      layer.fractions = Tensor::empty(model.allocator, Dtype::kF64, {4});
+      for (int64_t e = 0; e < 4; ++e) layer.fractions.data<double>()[e] = double(e + 1) / 10;
     }
-    const StepResult result = model.step(nullptr, global ? &fractions : nullptr, false);
+    const StepResult result = model.step(nullptr, global ? &controls : nullptr, false);
     for (size_t layer = 0; layer < 2; ++layer) {
       const RoutingResult& routing = result.routing[layer];
-      EXPECT_NEAR(*routing.balance_loss.tensor().data<double>(),
-                  balance_by_hand(routing, 0.5, global ? &fractions[layer] : nullptr), 1e-12);
+      EXPECT_NEAR(routing.balance_loss(), balance_by_hand(routing, 0.5, global ? &controls[layer] : nullptr), 1e-12);
       double probabilities = 0;
-      for (int64_t i = 0; i < routing.prob_sums.elements(); ++i) probabilities += routing.prob_sums.data<double>()[i];
+      for (int64_t i = 0; i < routing.score_sums.elements(); ++i) probabilities += routing.score_sums.data<double>()[i];
       EXPECT_NEAR(probabilities, double(kTokens), 1e-12);
     }
   }

@@ -1,45 +1,189 @@
-// The router: choices are held by replay where finite differences could cross a tie.
+// The router: choices are given where finite differences could cross a tie.
+
+#include <cmath>
 
 #include "tests/autograd/op_cases.h"
 
 namespace cadre::autograd::testing {
 namespace {
 
-struct Layout {
-  int64_t tokens, experts;
-  bool replay = false;
-  bool fractions = false;
-};
+CaseInput logits(int64_t tokens, int64_t experts) { return normal(Shape{tokens, experts}, 1, 2); }
 
-OpCase router(const char* name, Layout layout, RouterOptions options) {
-  const auto [tokens, experts, replay, with_fractions] = layout;
-  CaseInput ids = absent(), fractions = absent();
-  if (replay) ids = i32(Shape{tokens, options.top_k}, random_choices(tokens, experts, options.top_k, 3));
-  if (with_fractions) {
-    std::vector<double> values;
-    for (int64_t e = 0; e < experts; ++e) values.push_back(2.0 * double(e + 1) / double(experts * (experts + 1)));
-    fractions = f64(Shape{experts}, values);
-  }
-  return {name, maker<Router>(options), {normal(Shape{tokens, experts}, 1, 2), ids, fractions}, {}};
+// Positive, as scores are.
+CaseInput scores(int64_t tokens, int64_t experts) {
+  CaseInput input = normal(Shape{tokens, experts}, 2, 0.25);
+  for (double& value : input.reals) value = 0.125 + std::abs(value);
+  return input;
+}
+
+// Expert 1 is not there.
+CaseInput without_one(int64_t experts) {
+  std::vector<double> mask(static_cast<size_t>(experts), 0.25);
+  mask[1] = -INFINITY;
+  return f64(Shape{experts}, mask);
+}
+
+CaseInput choices(int64_t tokens, int64_t experts, int64_t k) {
+  return i32(Shape{tokens, k}, random_choices(tokens, experts, k, 3));
+}
+
+CaseInput counts(Shape shape, std::vector<int64_t> values) {
+  CaseInput input = i64(std::move(values));
+  input.shape = shape;
+  return input;
+}
+
+// The last place of every other token is not used.
+CaseInput fewer_choices(int64_t tokens, int64_t experts, int64_t k) {
+  CaseInput input = choices(tokens, experts, k);
+  for (int64_t t = 0; t < tokens; t += 2) input.integers[static_cast<size_t>((t + 1) * k - 1)] = -1;
+  return input;
 }
 
 }  // namespace
 
 template <>
-std::vector<OpCase> cases<Router>() {
+std::vector<OpCase> cases<RouterScores>() {
+  const auto softmax = maker<RouterScores>(ScoreKind::kSoftmax), sigmoid = maker<RouterScores>(ScoreKind::kSigmoid);
   return {
-      router("one token, one expert", {1, 1}, {.top_k = 1, .balance_coef = 0.5, .z_coef = 0.25}),
-      router("top two", {7, 4}, {.top_k = 2}),
-      router("raw probabilities", {7, 4, true}, {.top_k = 2, .renormalise = false}),
-      router("balance and z", {7, 5, true}, {.top_k = 2, .balance_coef = 0.5, .z_coef = 0.25, .global_tokens = 11}),
-      router("sequences", {12, 5, true}, {.top_k = 2, .scopes = 3, .balance_coef = 0.5, .global_tokens = 24}),
-      router("given fractions", {7, 5, true, true}, {.top_k = 2, .balance_coef = 0.5, .global_tokens = 7}),
-      router("top one", {7, 3, true}, {.top_k = 1, .balance_coef = 0.5, .z_coef = 0.25}),
-      router("top one raw", {7, 3, true}, {.top_k = 1, .renormalise = false, .z_coef = 0.25}),
-      router("all experts", {5, 3, true}, {.top_k = 3, .balance_coef = 0.5}),
-      router("past a vector", {37, 67, true}, {.top_k = 7, .balance_coef = 0.5, .z_coef = 0.25, .global_tokens = 37}),
-      router("no tokens", {0, 4}, {.top_k = 2, .balance_coef = 0.5, .z_coef = 0.25}),
+      {"one expert", softmax, {logits(1, 1), absent()}, {}},
+      {"softmax", softmax, {logits(7, 5), absent()}, {}},
+      {"softmax without one", softmax, {logits(7, 5), without_one(5)}, {}},
+      {"softmax past a vector", softmax, {logits(9, 67), without_one(67)}, {}},
+      {"sigmoid", sigmoid, {logits(7, 5), absent()}, {}},
+      {"sigmoid without one", sigmoid, {logits(7, 5), without_one(5)}, {}},
+      {"sigmoid past a vector", sigmoid, {logits(9, 67), without_one(67)}, {}},
+      {"no tokens", softmax, {logits(0, 4), absent()}, {}},
   };
+}
+
+template <>
+std::vector<OpCase> cases<ChooseExperts>() {
+  using kernels::ChoiceKind;
+  const auto with = [](int64_t k, kernels::Choice choice) { return maker<ChooseExperts>(k, choice); };
+  const CaseInput some = constant(scores(7, 6));
+  return {
+      {"top two", with(2, {}), {some, absent(), absent()}, {}},
+      {"with a bias", with(2, {}), {some, without_one(6), absent()}, {}},
+      {"given", with(2, {}), {some, absent(), fewer_choices(7, 6, 2)}, {}},
+      {"of two groups in three", with(3, {.groups = 3, .kept_groups = 2}), {some, absent(), absent()}, {}},
+      {"top p", with(4, {.kind = ChoiceKind::kTopP, .top_p = 0.5}), {some, absent(), absent()}, {}},
+      {"random", with(3, {.kind = ChoiceKind::kRandom, .seed = 7}), {some, absent(), absent()}, {}},
+      {"balanced", with(4, {.kind = ChoiceKind::kBalanced}), {some, absent(), absent()}, {}},
+  };
+}
+
+template <>
+std::vector<OpCase> cases<GateWeights>() {
+  const auto with = [](bool renormalise, double scale) { return maker<GateWeights>(renormalise, scale); };
+  return {
+      {"renormalised", with(true, 1), {scores(7, 5), choices(7, 5, 2)}, {}},
+      {"raw", with(false, 1), {scores(7, 5), choices(7, 5, 2)}, {}},
+      {"scaled", with(true, 2.5), {scores(7, 5), choices(7, 5, 3)}, {}},
+      {"fewer", with(true, 2.5), {scores(7, 5), fewer_choices(7, 5, 2)}, {}},
+      {"fewer raw", with(false, 0.5), {scores(7, 5), fewer_choices(7, 5, 3)}, {}},
+      {"only one", with(true, 1), {scores(5, 3), choices(5, 3, 1)}, {}},
+      {"all of many", with(true, 1), {scores(3, 33), choices(3, 33, 33)}, {}},
+      {"no tokens", with(true, 1), {scores(0, 4), choices(0, 4, 2)}, {}},
+  };
+}
+
+template <>
+std::vector<OpCase> cases<SpreadWeights>() {
+  return {
+      {"some", maker<SpreadWeights>(5), {normal(Shape{7, 2}, 4), fewer_choices(7, 5, 2)}, {}},
+      {"no tokens", maker<SpreadWeights>(4), {normal(Shape{0, 2}, 4), choices(0, 4, 2)}, {}},
+  };
+}
+
+template <>
+std::vector<OpCase> cases<ScopeSums>() {
+  return {
+      {"one scope", maker<ScopeSums>(1), {normal(Shape{7, 5}, 5)}, {}},
+      {"sequences", maker<ScopeSums>(3), {normal(Shape{12, 67}, 5)}, {}},
+      {"no tokens", maker<ScopeSums>(1), {normal(Shape{0, 4}, 5)}, {}},
+  };
+}
+
+template <>
+std::vector<OpCase> cases<ChoiceCounts>() {
+  return {{"sequences", maker<ChoiceCounts>(3, 5), {fewer_choices(12, 5, 2)}, {}}};
+}
+
+template <>
+std::vector<OpCase> cases<SwitchLoss>() {
+  const auto loss = maker<SwitchLoss>(LossWeight{0.5, 24});
+  return {
+      {"sequences", loss, {scores(3, 4), counts(Shape{3, 4}, {1, 2, 3, 0, 4, 1, 1, 1, 0, 0, 0, 0}), absent()}, {}},
+      {"given fractions",
+       loss,
+       {scores(1, 4), counts(Shape{1, 4}, {1, 2, 3, 0}), f64(Shape{4}, {0.125, 0.5, 0.125, 0.25})},
+       {}},
+  };
+}
+
+template <>
+std::vector<OpCase> cases<LoadLoss>() {
+  const CaseInput uneven = [] {
+    CaseInput input = scores(2, 4);
+    input.reals = {1, 8, 2, 3, 0.5, 0.25, 0.125, 9};
+    return input;
+  }();
+  const CaseInput one = [] {
+    CaseInput input = scores(1, 4);
+    input.reals = {1, 8, 2, 3};
+    return input;
+  }();
+  const CaseInput before = f64(Shape{4}, {9, 1, 4, 2});
+  const auto with = [](LoadMeasure measure) { return maker<LoadLoss>(measure, 6.0, LossWeight{0.5, 24}); };
+  return {
+      {"variation", with(LoadMeasure::kVariation), {uneven, absent()}, {}},
+      {"hinge", with(LoadMeasure::kHinge), {uneven, absent()}, {}},
+      {"linearised variation", with(LoadMeasure::kVariation), {one, before}, {}},
+      {"linearised hinge", with(LoadMeasure::kHinge), {one, before}, {}},
+  };
+}
+
+template <>
+std::vector<OpCase> cases<ZLoss>() {
+  return {{"some", maker<ZLoss>(LossWeight{0.25, 11}), {normal(Shape{7}, 6)}, {}},
+          {"no tokens", maker<ZLoss>(LossWeight{0.25, 11}), {normal(Shape{0}, 6)}, {}}};
+}
+
+template <>
+std::vector<OpCase> cases<EntropyLoss>() {
+  return {{"some", maker<EntropyLoss>(LossWeight{-0.5, 11}), {scores(7, 5)}, {}}};
+}
+
+template <>
+std::vector<OpCase> cases<RowShares>() {
+  return {{"some", maker<RowShares>(), {scores(7, 5)}, {}}};
+}
+
+// Only what is finite, with factors of 1; the rest is in tests/autograd/guard_test.cpp.
+template <>
+std::vector<OpCase> cases<GuardInputs>() {
+  CaseInput rows = normal(Shape{7, 5}, 7);
+  rows.live = 6;
+  return {{"some",
+           maker<GuardInputs>(std::make_shared<RowFaults>(3, 0)),
+           {rows, i64({0, 2, 2, 6}), f64(Shape{3}, {1, 1, 1})},
+           {6}}};
+}
+
+template <>
+std::vector<OpCase> cases<GuardOutputs>() {
+  CaseInput rows = normal(Shape{7, 5}, 7);
+  rows.live = 6;
+  return {{"some", maker<GuardOutputs>(), {rows, i64({0, 2, 2, 6}), f64(Shape{3}, {1, 1, 1})}, {6, -1, 6}}};
+}
+
+template <>
+std::vector<OpCase> cases<GuardGates>() {
+  return {{"some",
+           maker<GuardGates>(nullptr),
+           {normal(Shape{7, 2}, 8), fewer_choices(7, 3, 2), f64(Shape{3}, {1, 1, 1})},
+           {}}};
 }
 
 }  // namespace cadre::autograd::testing

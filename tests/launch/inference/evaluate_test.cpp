@@ -166,8 +166,9 @@ TEST_F(EvaluateTest, LeavesTheTrainingAlone) {
   }
   const Tensor &one = plain.state.store().values(), &other = validated.state.store().values();
   EXPECT_EQ(std::memcmp(one.raw(), other.raw(), one.bytes()), 0);
-  for (size_t i = 0; i < plain.state.fractions.size(); ++i) {
-    EXPECT_EQ(std::memcmp(plain.state.fractions[i].raw(), validated.state.fractions[i].raw(), 5 * sizeof(double)), 0);
+  for (size_t i = 0; i < plain.state.controls.size(); ++i) {
+    const Tensor &fractions = plain.state.controls[i].fractions, &others = validated.state.controls[i].fractions;
+    EXPECT_EQ(std::memcmp(fractions.raw(), others.raw(), 5 * sizeof(double)), 0);
   }
 }
 

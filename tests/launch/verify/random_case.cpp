@@ -65,6 +65,28 @@ void random_groups(Rng& rng, model::MoeSettings& moe) {
   moe.top_k = std::min<int64_t>(moe.top_k, 2);
 }
 
+void random_router(Rng& rng, model::MoeSettings& moe) {
+  model::RouterSettings& router = moe.router;
+  router.renormalise = pick(rng, {true, false});
+  router.score = pick(rng, {autograd::ScoreKind::kSoftmax, autograd::ScoreKind::kSigmoid});
+  using enum kernels::ChoiceKind;
+  router.choice = pick(rng, {kTopK, kTopK, kTopP, kRandom, kBalanced});
+  if (rng.below(2) == 0) router.bias_update_rate = 0.01;
+  if (rng.below(2) == 0) router.scale = 1.5;
+  const bool even = moe.groups.empty() && moe.num_experts % 2 == 0 && moe.top_k <= moe.num_experts / 2;
+  if (even && rng.below(2) == 0) router.groups = 2;
+  if (rng.below(2) == 0) moe.balance.importance_coef = 0.1;
+  if (rng.below(2) == 0) moe.balance.hinge_coef = 0.1;
+  if (rng.below(2) == 0) moe.balance.entropy_coef = -0.05;
+  if (rng.below(2) == 0) return;
+  model::ExpertRuleSettings rule;
+  rule.experts = "layers.*.experts.0";
+  if (rng.below(2) == 0) rule.detached_input = config::Expression(1.0);
+  if (rng.below(2) == 0) rule.detached_router = config::Expression(1.0);
+  if (rng.below(2) == 0) rule.dropout = config::Expression(0.5);
+  moe.rules = {rule};
+}
+
 Settings random_settings(Rng& rng) {
   Settings s = small_settings();
   s.run.seed = rng.bits();
@@ -82,11 +104,12 @@ Settings random_settings(Rng& rng) {
   s.moe.shared_experts = static_cast<int64_t>(rng.below(3));
   if (rng.below(2) == 0) random_groups(rng, s.moe);
   s.moe.dense_layers = static_cast<int64_t>(rng.below(static_cast<uint64_t>(s.model.num_layers)));
-  s.moe.router.renormalise = pick(rng, {true, false});
+  random_router(rng, s.moe);
   if (rng.below(3) == 0) s.moe.capacity_factor = 0.5 + rng.uniform();
   s.moe.drop_policy = pick(rng, {kernels::DropPolicy::kByScore, kernels::DropPolicy::kByPosition});
   s.moe.balance.scope =
       pick(rng, {model::BalanceScope::kSequence, model::BalanceScope::kMicroBatch, model::BalanceScope::kGlobalBatch});
+  if (model::ExpertLayout(s.network()).moe_layers().empty()) s.moe.rules.clear();
   s.parallel.dispatcher = pick(rng, {parallel::DispatcherKind::kAllToAll, parallel::DispatcherKind::kAllGather});
   s.parallel.overlap_chunks = static_cast<int64_t>(1 + rng.below(4));
   if (rng.below(3) == 0) s.parallel.max_dispatch_tokens = static_cast<int64_t>(1 + rng.below(20));

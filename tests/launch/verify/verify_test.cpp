@@ -167,7 +167,8 @@ TEST(Verify, RandomModelsOnRandomLayoutsEqualOneRank) {
     const VerifyReport report = run(settings, {variant}, Fault::kNone, {Dtype::kF64});
     EXPECT_LE(report.directional_error, kDirectionalTolerance) << "draw " << draw << "\n"
                                                                << config::print_resolved(settings);
-    EXPECT_TRUE(report.verdicts[0].passes) << "draw " << draw << ": " << explain(report.verdicts[0]);
+    EXPECT_TRUE(report.verdicts[0].passes) << "draw " << draw << ": " << explain(report.verdicts[0]) << "\n"
+                                           << config::print_resolved(settings);
   }
 }
 

@@ -1,0 +1,45 @@
+#pragma once
+// The router of a layer: a config's scores, choice, gates and auxiliary losses, as ops on a tape.
+
+#include "autograd/parameter_store.h"
+#include "autograd/tape.h"
+#include "model/expert_layout.h"
+#include "model/routing.h"
+#include "model/settings.h"
+
+namespace cadre::model {
+
+// Those of step `step` of a run of `steps`.
+BalanceWeights balance_weights(const BalanceSettings& settings, int64_t step, int64_t steps);
+
+class LayerRouter {
+ public:
+  // Settings and experts must outlive it.
+  LayerRouter(autograd::ParameterStore& store, const NetworkSettings& settings, const LayerExperts& experts,
+              int64_t layer);
+
+  struct Routed {
+    autograd::Variable ids;      // i32 [tokens, k]
+    autograd::Variable weights;  // [tokens, k]
+    RoutingResult result;        // but for what the rows tell
+  };
+  // x [tokens, hidden]. `replay`: ids i32 [tokens, k] to route by, or empty.
+  Routed forward(autograd::Tape& tape, const ForwardOptions& options, const autograd::Variable& x, const Tensor& replay,
+                 const LayerControls& controls) const;
+
+ private:
+  // Scores as a distribution over experts, for losses.
+  autograd::Variable shares(autograd::Tape& tape, const autograd::Variable& scores) const;
+  void add_losses(autograd::Tape& tape, const ForwardOptions& options, const autograd::Variable& scores,
+                  const autograd::Variable& lse, const LayerControls& controls, Routed& routed) const;
+  kernels::Choice choice(const ForwardOptions& options) const;
+
+  const RouterSettings& settings_;
+  const BalanceSettings& balance_;
+  const LayerExperts& experts_;
+  int64_t layer_;
+  autograd::Parameter* weight_;
+  BalanceWeights first_;  // of step 1 of 1
+};
+
+}  // namespace cadre::model
