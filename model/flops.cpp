@@ -17,6 +17,13 @@ double parameters_of(const std::vector<ExpertSet>& sets) {
   return total;
 }
 
+int64_t router_parameters(const RouterSettings& router, int64_t hidden, int64_t experts) {
+  int64_t total = router.key_size > 0 ? router.key_size * (hidden + experts) : hidden * experts;
+  if (router.hierarchical) total += hidden * router.groups;
+  if (router.noise) total += hidden * experts;
+  return total;
+}
+
 }  // namespace
 
 int64_t active_parameters_of_layer(const NetworkSettings& settings, const LayerExperts& experts) {
@@ -26,7 +33,7 @@ int64_t active_parameters_of_layer(const NetworkSettings& settings, const LayerE
   if (!experts.is_moe()) return attention + matrices_of(model.activation) * h * model.dense_ffn();
   const double chosen = static_cast<double>(experts.top_k) / static_cast<double>(experts.experts());
   const double columns = chosen * parameters_of(experts.routed) + parameters_of(experts.shared);
-  return attention + h * experts.experts() + h * std::llround(columns);
+  return attention + router_parameters(settings.moe.router, h, experts.experts()) + h * std::llround(columns);
 }
 
 double layer_flops(const NetworkSettings& settings, const LayerExperts& experts, int64_t sequence_length) {

@@ -77,6 +77,8 @@ void Schema<model::BalanceSettings>::fields(Fields<model::BalanceSettings>& f) {
   f.add("importance_coef", &S::importance_coef, "Of the squared coefficient of variation of the experts' gate weights");
   f.add("hinge_coef", &S::hinge_coef,
         "Of the sum of relu(load - 1.5) + relu(0.5 - load), load = experts * share of the gate weights");
+  f.add("load_coef", &S::load_coef,
+        "Of the same of the smooth loads of a router with noise: an expert's probabilities to be chosen");
   f.add("entropy_coef", &S::entropy_coef, "Of a token's mean entropy over experts; below 0 it spreads the scores");
   f.add("z_loss_coef", &S::z_loss_coef, "Of the router z-loss");
 }
@@ -97,11 +99,27 @@ void Schema<model::RouterSettings>::fields(Fields<model::RouterSettings>& f) {
         "After a step, how much more (or less) the scores of experts that got less (or more) than their share count "
         "when experts are chosen; 0: nothing does")
       .min(0);
+  f.add("hierarchical", &S::hierarchical,
+        "Softmax scores of two levels: over `groups`, by weights of their own, and over the experts of each");
+  f.add("key_size", &S::key_size,
+        "Each expert has a key of this size, each token a query; logits are their cosine / temperature. 0: logits are "
+        "a linear function of the token")
+      .min(0);
+  f.add("temperature", &S::temperature, "Of key_size").above(0);
+  f.add("jitter", &S::jitter, "In training, what the router reads is multiplied by draws from [1 - jitter, 1 + jitter)")
+      .min(0)
+      .max(1);
+  f.add("noise", &S::noise,
+        "Noisy top-k: in training, logits have normal noise, whose deviation is learned for each token and expert");
 }
 
 void Schema<model::RouterSettings>::check(const model::RouterSettings& s, Problems& problems) {
   if (s.kept_groups > s.groups) {
     problems.add("kept_groups", fmt::format("{} is more than groups {}", s.kept_groups, s.groups));
+  }
+  if (s.key_size == 1) problems.add("key_size", "is 1, and all cosines would be 1 or -1; wanted 0, or at least 2");
+  if (s.hierarchical && s.score == autograd::ScoreKind::kSigmoid) {
+    problems.add("hierarchical", "is of softmax scores, and score is sigmoid");
   }
 }
 
@@ -129,6 +147,10 @@ void Schema<model::MoeSettings>::fields(Fields<model::MoeSettings>& f) {
 void Schema<model::MoeSettings>::check(const model::MoeSettings& s, Problems& problems) {
   if (s.num_experts > 0 && s.top_k > s.num_experts) {
     problems.add("top_k", fmt::format("{} is more than num_experts {}", s.top_k, s.num_experts));
+  }
+  const config::Expression none = 0.0;
+  if (s.balance.load_coef != none && !s.router.noise) {
+    problems.add("balance.load_coef", "is of a router with noise: true");
   }
   const bool groups = !s.groups.empty();
   if (groups && s.num_experts > 0) problems.add("num_experts", "is given beside groups; wanted one of them");

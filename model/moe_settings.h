@@ -22,6 +22,7 @@ struct BalanceSettings {
   BalanceScope scope = BalanceScope::kMicroBatch;
   config::Expression importance_coef = 0.0;
   config::Expression hinge_coef = 0.0;
+  config::Expression load_coef = 0.0;
   config::Expression entropy_coef = 0.0;
   config::Expression z_loss_coef = 0.001;
 };
@@ -36,6 +37,11 @@ struct RouterSettings {
   bool renormalise = true;
   double scale = 1;
   double bias_update_rate = 0;
+  bool hierarchical = false;
+  int64_t key_size = 0;
+  double temperature = 0.07;
+  double jitter = 0;
+  bool noise = false;
 };
 
 // A kind of experts. Expressions know the layer, and what else expert_layout.h lists.

@@ -28,18 +28,29 @@ class LayerRouter {
                  const LayerControls& controls) const;
 
  private:
+  struct Scored {
+    autograd::Variable scores, lse;
+    autograd::Variable logits{}, spread{}, noisy{};  // of a noisy router, in training
+  };
+  autograd::Variable logits(autograd::Tape& tape, const autograd::Variable& x) const;
+  Scored score(autograd::Tape& tape, const ForwardOptions& options, autograd::Variable x,
+               const autograd::Variable& bias) const;
   // Scores as a distribution over experts, for losses.
   autograd::Variable shares(autograd::Tape& tape, const autograd::Variable& scores) const;
-  void add_losses(autograd::Tape& tape, const ForwardOptions& options, const autograd::Variable& scores,
-                  const autograd::Variable& lse, const LayerControls& controls, Routed& routed) const;
+  void add_losses(autograd::Tape& tape, const ForwardOptions& options, const Scored& scored,
+                  const LayerControls& controls, Routed& routed) const;
+  uint64_t stream(const ForwardOptions& options) const;
   kernels::Choice choice(const ForwardOptions& options) const;
 
   const RouterSettings& settings_;
   const BalanceSettings& balance_;
   const LayerExperts& experts_;
   int64_t layer_;
-  autograd::Parameter* weight_;
-  BalanceWeights first_;  // of step 1 of 1
+  autograd::Parameter* weight_;            // [experts, hidden]; with keys, [experts, key_size]
+  autograd::Parameter* query_ = nullptr;   // [key_size, hidden], with keys
+  autograd::Parameter* groups_ = nullptr;  // [groups, hidden], with two levels
+  autograd::Parameter* noise_ = nullptr;   // [experts, hidden], with noise
+  BalanceWeights first_;                   // of step 1 of 1
 };
 
 }  // namespace cadre::model

@@ -14,7 +14,7 @@ namespace cadre::model {
 
 // Coefficients of the auxiliary losses in one step.
 struct BalanceWeights {
-  double aux = 0, importance = 0, hinge = 0, entropy = 0, z = 0;
+  double aux = 0, importance = 0, hinge = 0, load = 0, entropy = 0, z = 0;
 };
 
 // What one forward is for.
@@ -32,9 +32,10 @@ struct ForwardOptions {
 
 // What steers the routing of one layer in a step; all f64 [experts], and empty where nothing does.
 struct LayerControls {
-  Tensor fractions;  // of choices in the global batch of the step before, for the balance scope `global_batch`
-  Tensor loads;      // sums of gate weights there, likewise
-  Tensor bias;       // added to scores when experts are chosen; -infinity: not there
+  Tensor fractions;     // of choices in the global batch of the step before, for the balance scope `global_batch`
+  Tensor loads;         // sums of gate weights there, likewise
+  Tensor smooth_loads;  // and of a noisy router's smooth loads
+  Tensor bias;          // added to scores when experts are chosen; -infinity: not there
   // Factors of the gradients that leave an expert for its input, that reach its output, and that reach its gate. All
   // three or none; with them, rows that are not finite are zeroed and counted.
   Tensor input_factors, output_factors, gate_factors;
@@ -49,6 +50,7 @@ struct RoutingResult {
   Tensor ids;                                      // i32 [tokens, k]; -1: none
   Tensor offsets;                                  // i64 [experts + 1]: rows kept
   Tensor score_sums;                               // [scopes, experts], of each token's distribution; training only
+  Tensor smooth_loads;                             // [1, experts], likewise of a noisy router
   Tensor loads;                                    // [1, experts]: sums of gate weights; empty unless a loss needs them
   Tensor output_faults;                            // i64 [experts]: rows that were not finite; empty without guards
   std::shared_ptr<autograd::RowFaults> gradient_faults;  // likewise of gradients, once the backward is done

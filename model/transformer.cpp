@@ -40,6 +40,7 @@ std::vector<LayerControls> first_controls(Allocator& allocator, const ExpertLayo
     LayerControls& of_layer = controls.emplace_back();
     of_layer.fractions = filled(share);
     of_layer.loads = filled(share);
+    of_layer.smooth_loads = filled(share);
     if (router.bias_update_rate > 0) of_layer.bias = filled(0);
   }
   return controls;

@@ -161,7 +161,7 @@ void LoadLoss::backward_inputs(Backward& b) const {
 }
 
 std::vector<TensorSpec> ZLoss::infer(std::span<const TensorSpec> in) const {
-  require(in.size() == 1 && in[0].shape.rank() == 1, in, "lse [tokens]");
+  require(in.size() == 1 && in[0].shape.rank() >= 1, in, "lse [tokens], or [tokens, n]");
   return {kLoss};
 }
 

@@ -81,7 +81,8 @@ class LoadLoss final : public Op {
   LossWeight weight_;
 };
 
-// lse [tokens] -> coef * mean over global tokens of lse^2 (Zoph et al., "ST-MoE", 2022, eq. 5).
+// lse [tokens] or [tokens, n] -> coef * mean over global tokens of the sum of lse^2 (Zoph et al., "ST-MoE", 2022, eq.
+// 5).
 class ZLoss final : public Op {
  public:
   explicit ZLoss(LossWeight weight) : weight_(weight) {}

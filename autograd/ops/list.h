@@ -8,6 +8,7 @@
 #include "autograd/ops/embedding.h"
 #include "autograd/ops/guard.h"
 #include "autograd/ops/linear.h"
+#include "autograd/ops/noise.h"
 #include "autograd/ops/norm.h"
 #include "autograd/ops/permute.h"
 #include "autograd/ops/router.h"
@@ -17,9 +18,10 @@ namespace cadre::autograd {
 template <class... Ops>
 struct OpList {};
 
-using AllOps = OpList<Embedding, RmsNorm, AddRmsNorm, Add, GroupedLinear, Rotary, Attention, CachedAttention,
-                      ExpertActivation, RouterScores, ChooseExperts, GateWeights, SpreadWeights, ScopeSums,
-                      ChoiceCounts, SwitchLoss, LoadLoss, ZLoss, EntropyLoss, RowShares, GuardInputs, GuardOutputs,
-                      GuardGates, PlanRows, GatherRows, PermuteRows, CombineRows, CrossEntropy>;
+using AllOps =
+    OpList<Embedding, RmsNorm, AddRmsNorm, Add, GroupedLinear, Rotary, Attention, CachedAttention, ExpertActivation,
+           RouterScores, TwoLevelScores, UnitRows, Jitter, AddNoise, NoisyLoad, ChooseExperts, GateWeights,
+           SpreadWeights, ScopeSums, ChoiceCounts, SwitchLoss, LoadLoss, ZLoss, EntropyLoss, RowShares, GuardInputs,
+           GuardOutputs, GuardGates, PlanRows, GatherRows, PermuteRows, CombineRows, CrossEntropy>;
 
 }  // namespace cadre::autograd

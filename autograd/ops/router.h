@@ -25,6 +25,33 @@ class RouterScores final : public Op {
   ScoreKind kind_;
 };
 
+// Two levels: group_logits [tokens, groups], logits [tokens, experts], mask f64 [experts] or absent -> scores [tokens,
+// experts], the softmax over groups times that over the experts of a group, which are an equal run; lse [tokens, 1 +
+// groups], the log-sum-exp of each softmax.
+class TwoLevelScores final : public Op {
+ public:
+  enum Output : size_t { kScores, kLse };
+  const char* name() const override { return "two_level_scores"; }
+  std::vector<TensorSpec> infer(std::span<const TensorSpec> in) const override;
+  void forward(const Forward& f) const override;
+  Needs needs() const override { return {.inputs = 0b111}; }
+  void backward_inputs(Backward& b) const override;
+  uint32_t differentiable_outputs() const override { return 0b11; }
+};
+
+// keys [experts, n], a parameter -> the same with rows of length 1 (Chi et al., "On the representation collapse of
+// sparse mixture of experts", 2022).
+class UnitRows final : public Op {
+ public:
+  const char* name() const override { return "unit_rows"; }
+  std::vector<TensorSpec> infer(std::span<const TensorSpec> in) const override;
+  void forward(const Forward& f) const override;
+  Needs needs() const override { return {.inputs = 0b1}; }
+  void backward_inputs(Backward&) const override {}
+  void backward_parameters(Backward& b) const override;
+  uint32_t parameter_inputs() const override { return 0b1; }
+};
+
 // scores [tokens, experts], bias f64 [experts] or absent, added for this choice alone (Wang et al.,
 // "Auxiliary-loss-free load balancing", 2024), recorded ids i32 [tokens, k] to take instead, or absent -> ids i32
 // [tokens, k].

@@ -46,7 +46,7 @@ StepWork::StepWork(const autograd::Context& context, TrainState& state, const St
   for (const int64_t layer : experts.moe_layers()) {
     const auto count = static_cast<size_t>(experts.layer(layer).experts());
     totals_.counts.emplace_back(count, 0.0);
-    totals_.loads.emplace_back(count);
+    totals_.loads.emplace_back(2 * count);
   }
   totals_.dropped.assign(layers, 0.0);
   totals_.balance_loss.resize(layers);
@@ -120,8 +120,10 @@ void StepWork::add_routing(InFlight& flight, const std::vector<model::RoutingRes
     totals_.z_loss[index].add(layer.z_loss_value());
     for (const Variable& loss : layer.losses()) flight.losses.push_back(flight.tape->seed(loss));
     const int64_t experts = layer.counts.shape()[1];
-    for (int64_t e = 0; layer.loads && e < experts; ++e) {
-      totals_.loads[index][static_cast<size_t>(e)].add(value_at(layer.loads, e));
+    for (int64_t e = 0; e < experts; ++e) {
+      if (layer.loads) totals_.loads[index][static_cast<size_t>(e)].add(value_at(layer.loads, e));
+      if (!layer.smooth_loads) continue;
+      totals_.loads[index][static_cast<size_t>(experts + e)].add(value_at(layer.smooth_loads, e));
     }
     double choices = 0;
     for (int64_t j = 0; j < layer.counts.elements(); ++j) {

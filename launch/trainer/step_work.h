@@ -40,7 +40,8 @@ struct StepOptions {
 struct StepTotals {
   TreeSum loss;
   std::vector<TreeSum> balance_loss, z_loss;  // by MoE layer of the whole model
-  std::vector<std::vector<TreeSum>> loads;    // likewise: gate weights of each expert, where a loss needs them
+  // Likewise, where a loss needs them: gate weights of each expert, then smooth loads of each.
+  std::vector<std::vector<TreeSum>> loads;
   double data_wait = 0;
   std::vector<std::vector<double>> counts;  // likewise: choices of each expert (exact in f64)
   std::vector<double> dropped;

@@ -121,6 +121,7 @@ nlohmann::json TrainState::scalars() {
           {"segment_steps", steps},
           {"expert_fractions", json_of(controls, &LayerControls::fractions)},
           {"expert_loads", json_of(controls, &LayerControls::loads)},
+          {"expert_smooth_loads", json_of(controls, &LayerControls::smooth_loads)},
           {"expert_biases", json_of(controls, &LayerControls::bias)}};
 }
 
@@ -151,9 +152,13 @@ void TrainState::restore_scalars(const nlohmann::json& scalars, const std::strin
     for (optim::SegmentState& segment : optimizer_.segments()) {
       segment.steps = scalars.at("segment_steps").at(segment.name).get<int64_t>();
     }
-    read_controls(scalars.at("expert_fractions"), controls, &LayerControls::fractions);
-    if (scalars.contains("expert_loads")) read_controls(scalars["expert_loads"], controls, &LayerControls::loads);
-    if (scalars.contains("expert_biases")) read_controls(scalars["expert_biases"], controls, &LayerControls::bias);
+    const auto read = [&](const char* name, Tensor LayerControls::*which) {
+      if (scalars.contains(name)) read_controls(scalars[name], controls, which);
+    };
+    read("expert_fractions", &LayerControls::fractions);
+    read("expert_loads", &LayerControls::loads);
+    read("expert_smooth_loads", &LayerControls::smooth_loads);
+    read("expert_biases", &LayerControls::bias);
     share_biases();
   } catch (const nlohmann::json::exception& failure) {
     throw CheckpointError(where + ": its run state does not fit this model: " + failure.what());

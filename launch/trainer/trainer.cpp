@@ -34,7 +34,7 @@ Trainer::Trainer(const autograd::Context& context, TrainState& state, parallel::
   const model::BalanceSettings& balance = state.model().settings().moe.balance;
   const config::Expression none = 0.0;
   measures_loads_ = balance.scope == model::BalanceScope::kGlobalBatch &&
-                    (balance.importance_coef != none || balance.hinge_coef != none);
+                    (balance.importance_coef != none || balance.hinge_coef != none || balance.load_coef != none);
 }
 
 // One all_reduce for everything small along data, in the tree that completes those of the ranks' micro-batches, and one
@@ -91,10 +91,15 @@ void Trainer::update_controls(const Shared& shared) {
     const std::vector<double>&counts = shared.counts[i], &loads = shared.loads[i];
     const double sum = std::accumulate(counts.begin(), counts.end(), 0.0);
     const double fair = sum / static_cast<double>(counts.size());
-    const bool has_loads = std::any_of(loads.begin(), loads.end(), [](double load) { return load != 0; });
+    const auto any = [](auto begin, auto end) {
+      return std::any_of(begin, end, [](double load) { return load != 0; });
+    };
+    const auto smooth = loads.begin() + static_cast<ptrdiff_t>(counts.size());
+    const bool has_loads = any(loads.begin(), smooth), has_smooth = any(smooth, loads.end());
     for (size_t e = 0; e < counts.size() && sum > 0; ++e) {
       layer.fractions.data<double>()[e] = counts[e] / sum;
       if (has_loads) layer.loads.data<double>()[e] = loads[e];
+      if (has_smooth) layer.smooth_loads.data<double>()[e] = loads[counts.size() + e];
       if (layer.bias && counts[e] != fair) layer.bias.data<double>()[e] += counts[e] < fair ? rate : -rate;
     }
   }

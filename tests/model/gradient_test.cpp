@@ -67,6 +67,32 @@ const Variant kVariants[] = {
      },
      false, false, true},
     {"top_p", [](NetworkSettings& s) { s.moe.router.choice = kernels::ChoiceKind::kTopP; }, false, false, true},
+    {"two_levels",
+     [](NetworkSettings& s) {
+       s.moe.num_experts = 6;
+       s.moe.router.groups = 3;
+       s.moe.router.kept_groups = 2;
+       s.moe.router.hierarchical = true;
+     },
+     false, false, true},
+    {"keys",
+     [](NetworkSettings& s) {
+       s.moe.router.key_size = 5;
+       s.moe.router.temperature = 0.5;
+     }},
+    {"jitter", [](NetworkSettings& s) { s.moe.router.jitter = 0.25; }},
+    {"noise",
+     [](NetworkSettings& s) {
+       s.moe.router.noise = true;
+       s.moe.balance.load_coef = 0.5;
+     }},
+    {"noise_by_global_batch",
+     [](NetworkSettings& s) {
+       s.moe.router.noise = true;
+       s.moe.balance.load_coef = 0.5;
+       s.moe.balance.scope = BalanceScope::kGlobalBatch;
+     },
+     true},
     {"random", [](NetworkSettings& s) { s.moe.router.choice = kernels::ChoiceKind::kRandom; }},
     {"balanced", [](NetworkSettings& s) { s.moe.router.choice = kernels::ChoiceKind::kBalanced; }},
     {"all_balance_losses", all_losses},
@@ -107,6 +133,7 @@ class ModelGradients : public ::testing::TestWithParam<Variant> {
         const double value = double((e + static_cast<int64_t>(layer)) % 4 + 1);
         all[layer].fractions.data<double>()[e] = value / 10;
         all[layer].loads.data<double>()[e] = 3 * value;
+        all[layer].smooth_loads.data<double>()[e] = 5 - value;
         if (all[layer].bias) all[layer].bias.data<double>()[e] = e == 2 ? -INFINITY : value / 20;
       }
     }

@@ -58,6 +58,40 @@ std::vector<OpCase> cases<RouterScores>() {
 }
 
 template <>
+std::vector<OpCase> cases<TwoLevelScores>() {
+  const auto op = maker<TwoLevelScores>();
+  const CaseInput groups = normal(Shape{7, 3}, 9);
+  std::vector<double> mask(6, 0.0);
+  mask[2] = mask[3] = mask[5] = -INFINITY;  // a whole group, and one more
+  return {{"all", op, {groups, logits(7, 6), absent()}, {}},
+          {"without some", op, {groups, logits(7, 6), f64(Shape{6}, mask)}, {}},
+          {"one group", op, {normal(Shape{3, 1}, 9), logits(3, 4), absent()}, {}}};
+}
+
+template <>
+std::vector<OpCase> cases<UnitRows>() {
+  return {{"some", maker<UnitRows>(), {normal(Shape{5, 7}, 13)}, {}},
+          {"one column", maker<UnitRows>(), {constant(normal(Shape{3, 1}, 13))}, {}}};
+}
+
+template <>
+std::vector<OpCase> cases<Jitter>() {
+  return {{"some", maker<Jitter>(0.25, kernels::RowDraws{3, 4, 5}), {normal(Shape{7, 13}, 10)}, {}}};
+}
+
+template <>
+std::vector<OpCase> cases<AddNoise>() {
+  return {{"some", maker<AddNoise>(kernels::RowDraws{3, 4, 5}), {logits(7, 5), normal(Shape{7, 5}, 11)}, {}}};
+}
+
+template <>
+std::vector<OpCase> cases<NoisyLoad>() {
+  const std::vector<CaseInput> inputs = {logits(7, 5), normal(Shape{7, 5}, 11), normal(Shape{7, 5}, 12, 2)};
+  return {{"top two", maker<NoisyLoad>(2), inputs, {}, {}, 1e-4},
+          {"all but one", maker<NoisyLoad>(4), inputs, {}, {}, 1e-4}};
+}
+
+template <>
 std::vector<OpCase> cases<ChooseExperts>() {
   using kernels::ChoiceKind;
   const auto with = [](int64_t k, kernels::Choice choice) { return maker<ChooseExperts>(k, choice); };

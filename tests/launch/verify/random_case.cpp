@@ -75,6 +75,11 @@ void random_router(Rng& rng, model::MoeSettings& moe) {
   if (rng.below(2) == 0) router.scale = 1.5;
   const bool even = moe.groups.empty() && moe.num_experts % 2 == 0 && moe.top_k <= moe.num_experts / 2;
   if (even && rng.below(2) == 0) router.groups = 2;
+  router.hierarchical = router.score == autograd::ScoreKind::kSoftmax && rng.below(3) == 0;
+  if (rng.below(3) == 0) router.key_size = static_cast<int64_t>(2 + rng.below(8));
+  if (rng.below(3) == 0) router.jitter = 0.1;
+  router.noise = rng.below(3) == 0;
+  if (router.noise) moe.balance.load_coef = 0.1;
   if (rng.below(2) == 0) moe.balance.importance_coef = 0.1;
   if (rng.below(2) == 0) moe.balance.hinge_coef = 0.1;
   if (rng.below(2) == 0) moe.balance.entropy_coef = -0.05;
