@@ -58,6 +58,35 @@ void Schema<model::ExpertRuleSettings>::fields(Fields<model::ExpertRuleSettings>
         "null: as before");
 }
 
+void Schema<model::QuarantineSettings>::fields(Fields<model::QuarantineSettings>& f) {
+  using S = model::QuarantineSettings;
+  f.about("What becomes of an isolated expert whose gradient is not finite.");
+  f.add("steps", &S::steps, "How many steps it then goes without updates").min(1);
+  f.add("snapshot_every", &S::snapshot_every,
+        "Steps between snapshots of healthy experts: weights, moments and step counts, to which a bad one goes back")
+      .min(1);
+}
+
+void Schema<model::IsolationSettings>::fields(Fields<model::IsolationSettings>& f) {
+  using S = model::IsolationSettings;
+  f.about("Experts whose gradients stop or scale the update of nothing else: their own norms, clipping and skipping.");
+  f.add("experts", &S::experts, "Which: as in moe.rules").not_empty();
+  f.add("clip_norm", &S::clip_norm,
+        "Largest norm of one expert's gradient, over all its weights; auto: optimizer.clip_norm; null: no clipping; a "
+        "rule's clip_norm wins")
+      .above(0);
+  f.add("normalise_by_tokens", &S::normalise_by_tokens,
+        "An expert's gradient is the mean over its own tokens, not over all target tokens of the global batch");
+  f.add("accumulate_tokens", &S::accumulate_tokens,
+        "An expert is updated once it has seen so many tokens, by the gradients of all steps since the last time; 0: "
+        "in each step")
+      .min(0);
+  f.add("skip_idle", &S::skip_idle, "No update, and no weight decay, in a step without tokens for the expert");
+  f.add("quarantine", &S::quarantine,
+        "An expert whose gradient is not finite goes back to its last snapshot and then rests; null: it only misses "
+        "the step's update");
+}
+
 void Schema<model::BalanceSettings>::fields(Fields<model::BalanceSettings>& f) {
   using S = model::BalanceSettings;
   f.about("Auxiliary losses that keep experts in use.");
@@ -81,6 +110,7 @@ void Schema<model::MoeSettings>::fields(Fields<model::MoeSettings>& f) {
         "Kinds of experts, instead of num_experts and shared_experts; an expert's id counts them in this order");
   f.add("layers", &S::layers, "What is different in some layers; of several that apply the later ones win, key by key");
   f.add("rules", &S::rules, "What training does differently with some experts; later ones win, key by key");
+  f.add("isolation", &S::isolation, "Experts that are updated each by itself; null: none");
   f.add("ffn_hidden_size", &S::ffn_hidden_size, "Hidden width of one expert; auto: model.ffn_hidden_size").min(1);
   f.add("shared_experts", &S::shared_experts, "Experts that every token takes").min(0);
   f.add("dense_layers", &S::dense_layers, "Leading layers without experts").min(0);
