@@ -15,6 +15,7 @@ ExpertIsolation::ExpertIsolation(model::IsolationSettings settings, const model:
   }
   for (size_t i = 0; i < experts_.size(); ++i) {
     index_[{experts_[i].layer, experts_[i].expert}] = static_cast<int>(i);
+    moe_layers_.push_back(layout.moe_index(experts_[i].layer));
   }
   states_.assign(experts_.size(), fresh());
 }
@@ -49,6 +50,18 @@ void ExpertIsolation::set_state(size_t index, IsolatedExpert state) {
 
 ExpertEvent ExpertIsolation::event(size_t index, ExpertEvent::Kind kind) const {
   return {static_cast<int>(experts_[index].layer), static_cast<int>(experts_[index].expert), kind, 0, 0};
+}
+
+std::vector<IsolatedGradient> ExpertIsolation::gradients(const ExpertTokens& tokens) const {
+  std::vector<IsolatedGradient> gradients(experts_.size());
+  const auto of = [&](const std::vector<std::vector<double>>& counts, size_t i) {
+    return counts.empty() ? 0 : counts.at(moe_layers_[i]).at(static_cast<size_t>(experts_[i].expert));
+  };
+  for (size_t i = 0; i < experts_.size(); ++i) {
+    gradients[i].tokens = of(tokens.kept, i);
+    gradients[i].faults = of(tokens.faults, i);
+  }
+  return gradients;
 }
 
 ExpertIsolation::Result ExpertIsolation::step(int64_t step, double global_tokens,

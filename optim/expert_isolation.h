@@ -13,6 +13,12 @@
 
 namespace cadre::optim {
 
+// What a step's experts saw, over all ranks and micro-batches.
+struct ExpertTokens {
+  double global_targets = 1;                          // of the global batch, over which gradients are means
+  std::vector<std::vector<double>> kept{}, faults{};  // [MoE layer][expert]: rows computed; those that were not finite
+};
+
 // Of one expert in one step.
 struct IsolatedGradient {
   double square = 0;  // squared norm over all its weights, of what an update would use
@@ -74,7 +80,9 @@ class ExpertIsolation {
     std::vector<IsolatedDecision> decisions;
     std::vector<ExpertEvent> events;
   };
-  // `global_tokens`: targets of the global batch, over which the gradients are means. `step` counts from 1.
+  // What experts saw; none where it is not said.
+  std::vector<IsolatedGradient> gradients(const ExpertTokens& tokens) const;
+  // `global_tokens`: ExpertTokens::global_targets. `step` counts from 1.
   Result step(int64_t step, double global_tokens, const std::vector<IsolatedGradient>& gradients);
 
   // For checkpoints: what a new expert begins with, and what it has. Of what the settings do not use, nothing is kept.
@@ -92,6 +100,7 @@ class ExpertIsolation {
   model::IsolationSettings settings_;
   std::optional<double> clip_norm_;
   std::vector<model::ExpertPlace> experts_;
+  std::vector<size_t> moe_layers_;                    // likewise: the place of its layer among those with experts
   std::map<std::pair<int64_t, int64_t>, int> index_;  // by layer and id
   std::vector<IsolatedExpert> states_;
 };

@@ -38,6 +38,7 @@ StepWork::StepWork(const autograd::Context& context, TrainState& state, const St
   for (const int64_t layer : experts.moe_layers()) {
     totals_.counts.emplace_back(static_cast<size_t>(experts.layer(layer).experts()), 0.0);
   }
+  totals_.kept = totals_.faults = totals_.counts;
   totals_.dropped.assign(layers, 0.0);
   totals_.balance_loss.resize(layers);
   totals_.z_loss.resize(layers);
@@ -113,7 +114,11 @@ void StepWork::add_routing(InFlight& flight, const std::vector<model::RoutingRes
       totals_.counts[index][static_cast<size_t>(j % experts)] += count;
       choices += count;
     }
-    totals_.dropped[index] += choices - static_cast<double>(layer.offsets.data<int64_t>()[experts]);
+    const int64_t* const offsets = layer.offsets.data<int64_t>();
+    totals_.dropped[index] += choices - static_cast<double>(offsets[experts]);
+    for (int64_t expert = 0; expert < experts; ++expert) {
+      totals_.kept[index][static_cast<size_t>(expert)] += static_cast<double>(offsets[expert + 1] - offsets[expert]);
+    }
   }
 }
 

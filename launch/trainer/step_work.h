@@ -38,6 +38,8 @@ struct StepTotals {
   double data_wait = 0;
   std::vector<std::vector<double>> counts;  // likewise: choices of each expert (exact in f64)
   std::vector<double> dropped;
+  std::vector<std::vector<double>> kept;    // as counts: rows that the expert computes
+  std::vector<std::vector<double>> faults;  // likewise: those that were not finite
 };
 
 class StepWork final : public parallel::StageWork {

@@ -30,16 +30,20 @@ class TrainState {
   int64_t step = 0;               // finished steps
   std::vector<Tensor> fractions;  // f64 [experts] by MoE layer: expert fractions of the last global batch
 
-  // "/model/<segment>" and "/optimizer/<segment>/<moment>", views into live storage: what this rank owns; over all
+  // "/model/<segment>" and "/optimizer/<segment>/<tensor>", views into live storage: what this rank owns; over all
   // ranks, everything once.
   std::vector<StateEntry> entries_to_save() const;
   // Of the whole model. Collective.
   nlohmann::json scalars();
+  // What isolated experts have, and the checkpoint has not, begins anew.
   void restore(CheckpointReader& reader);
   // What scalars() gave; `where` is for errors.
   void restore_scalars(const nlohmann::json& scalars, const std::string& where);
 
  private:
+  void restore_isolated(CheckpointReader& reader);
+  std::vector<int64_t> snapshot_steps();
+
   const autograd::Context& context_;
   const ModelShard& shard_;
   ShardedNorm norm_;

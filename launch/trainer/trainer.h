@@ -50,11 +50,13 @@ class Trainer {
     double loss = 0, balance_loss = 0, z_loss = 0;
     std::vector<std::vector<double>> counts;  // as in StepTotals
     std::vector<double> dropped;
+    optim::ExpertTokens tokens;  // where experts are isolated
     Votes votes;
   };
   Shared share(const StepTotals& totals, const Votes& mine);
   void update_fractions(const Shared& shared);
   StepMetrics metrics_of(const Shared& shared, const optim::StepReport& update, int64_t step) const;
+  void add_isolation(StepMetrics& metrics) const;
 
   const autograd::Context& context_;
   TrainState& state_;
