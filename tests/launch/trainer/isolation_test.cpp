@@ -42,7 +42,7 @@ struct Experiment {
   Variant variant;
   Dtype dtype = Dtype::kF64;
   optim::OptimizerSettings optimizer{};
-  Poison poison{};
+  Poison poison{}, second{};
 };
 
 // What is known of a segment after a step: from its owners, whole, and from each rank that has its values.
@@ -120,8 +120,10 @@ class Rank {
     trainer.step.global_target_tokens = static_cast<double>(verify_case.global_tokens());
     trainer.step.reset_at_documents = verify_case.reset_at_documents;
     trainer.gradients.before_reduction = [this](autograd::Parameter& parameter) {
-      const Poison& poison = experiment_.poison;
-      if (world_rank_ == poison.rank && state().step + 1 == poison.step) put_poison(parameter, poison, poisoned_);
+      for (const Poison* poison : {&experiment_.poison, &experiment_.second}) {
+        const bool now = world_rank_ == poison->rank && state().step + 1 == poison->step;
+        if (now) put_poison(parameter, *poison, poisoned_);
+      }
     };
     return options;
   }
@@ -374,7 +376,7 @@ void carry_out(const Experiment& experiment, const Leg& leg) {
   });
 }
 
-// Expert 0 of layer 1 is in quarantine from step 2 on; others have kept gradients.
+// Of layer 1, expert 0 is in quarantine from step 2 on, and expert 1 from step 4 on; others have kept gradients.
 Experiment eventful(Rng& rng) {
   Experiment experiment;
   Settings settings = small_settings();
@@ -387,8 +389,12 @@ Experiment eventful(Rng& rng) {
   experiment.verify_case.zero = static_cast<int>(rng.below(3));
   experiment.dtype = pick<Dtype>(rng, {Dtype::kF32, Dtype::kF64});
   experiment.optimizer = random_optimizer(rng);
-  experiment.poison = {2, 0, "layers.1.moe.experts.0.w2", kNan};
-  while (!run(experiment, 2).poisoned) ++experiment.poison.rank;
+  const Record record = run(experiment, 1).records.back();
+  const auto bad = [&](int64_t step, const std::string& segment) {
+    return Poison{step, record.at(segment).ranks.front(), segment, kNan};
+  };
+  experiment.poison = bad(2, "layers.1.moe.experts.0.w2");
+  experiment.second = bad(4, "layers.1.moe.experts.1.w1");
   return experiment;
 }
 
@@ -411,6 +417,10 @@ TEST(Isolation, ARunGoesOnWithTheSameBitsAndItsStateOnAnyLayout) {
     EXPECT_EQ(isolation.at("layers.1.experts.0").at("quarantined_until"), 5);
     EXPECT_EQ(isolation.at("layers.1.experts.0").at("skipped"), 1);
     EXPECT_EQ(isolation.at("layers.1.experts.1").at("quarantined_until"), 0);
+    EXPECT_EQ(isolation.at("layers.1.experts.1").at("snapshot_steps"), 2);
+    CheckpointReader end(at_step(rest, 7));
+    EXPECT_EQ(end.manifest().header.state.at("segment_steps").at("layers.1.moe.experts.1.w1"), 2)
+        << "back to what the checkpoint had of step 2";
     EXPECT_TRUE(reader.has("/optimizer/layers.1.moe.experts.3.w1/accumulated_gradient"));
     EXPECT_FALSE(reader.has("/optimizer/layers.1.moe.router.weight/accumulated_gradient"));
 
@@ -428,7 +438,7 @@ TEST(Isolation, ZeroStagesChangeNoBit) {
   Rng rng(9, RngPurpose::kTest, 0);
   Experiment experiment = eventful(rng);
   experiment.verify_case.micro_batches = 4;
-  experiment.poison.rank = 0;
+  experiment.poison.rank = experiment.second.rank = 0;
   const cadre::testing::TemporaryDirectory directory;
   for (const int expert : {1, 2, 4}) {
     experiment.variant = {};
@@ -449,7 +459,7 @@ TEST(Isolation, ItsStateMovesWithItsExperts) {
   experiment.verify_case.network.moe.isolation->experts = "layers.*.experts.0..2";
   experiment.variant = {};
   experiment.variant.layout = {4, 1, 2};
-  experiment.poison.rank = 0;
+  experiment.poison.rank = experiment.second.rank = 0;
   const parallel::Placement others({{1}, {0, 1}, {0}, {0}, {1}}, 2);
   for (const int zero : {0, 1, 2}) {
     experiment.verify_case.zero = zero;
@@ -474,7 +484,7 @@ TEST(Isolation, ItMayBeTurnedOffAndOn) {
   const Experiment with = eventful(rng);
   Experiment without = with;
   without.verify_case.network.moe.isolation.reset();
-  without.poison = {};
+  without.poison = without.second = {};
   const cadre::testing::TemporaryDirectory directory;
   const fs::path on = directory.path() / "on", off = directory.path() / "off", again = directory.path() / "again";
   carry_out(with, {.steps = 1, .save = on});
