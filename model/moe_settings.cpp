@@ -58,6 +58,20 @@ void Schema<model::ExpertRuleSettings>::fields(Fields<model::ExpertRuleSettings>
         "null: as before");
 }
 
+void Schema<model::LossScaleSettings>::fields(Fields<model::LossScaleSettings>& f) {
+  using S = model::LossScaleSettings;
+  f.about(
+      "A factor on the backward through an isolated expert, taken off its gradient again; each expert has its own.");
+  f.add("initial", &S::initial, "At first").min(1);
+  f.add("factor", &S::factor, "It shrinks by this when the gradient is not finite, and grows by it").above(1);
+  f.add("growth_interval", &S::growth_interval, "It grows after so many good steps in a row").min(1);
+  f.add("most", &S::most, "It does not grow beyond this").min(1);
+}
+
+void Schema<model::LossScaleSettings>::check(const model::LossScaleSettings& s, Problems& problems) {
+  if (s.initial > s.most) problems.add("initial", fmt::format("{} is more than most {}", s.initial, s.most));
+}
+
 void Schema<model::QuarantineSettings>::fields(Fields<model::QuarantineSettings>& f) {
   using S = model::QuarantineSettings;
   f.about("What becomes of an isolated expert whose gradient is not finite.");

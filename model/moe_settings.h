@@ -128,6 +128,11 @@ struct Schema<model::ExpertRuleSettings> {
   static void fields(Fields<model::ExpertRuleSettings>& f);
 };
 template <>
+struct Schema<model::LossScaleSettings> {
+  static void fields(Fields<model::LossScaleSettings>& f);
+  static void check(const model::LossScaleSettings& s, Problems& problems);
+};
+template <>
 struct Schema<model::QuarantineSettings> {
   static void fields(Fields<model::QuarantineSettings>& f);
 };
