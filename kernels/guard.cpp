@@ -32,11 +32,14 @@ int64_t expert_of(const int64_t* offsets, int64_t experts, int64_t row) {
 }
 
 template <class T>
-void zero_rows(const Exec& exec, int64_t count, TensorView rows, int32_t* flags) {
-  parallel_for(exec.threads, count, row_grain(rows.cols()), [&](int64_t begin, int64_t end) {
+void zero_rows(const Exec& exec, const int64_t* offsets, int64_t experts, const int32_t* guarded, TensorView rows,
+               int32_t* flags) {
+  parallel_for(exec.threads, offsets[experts], row_grain(rows.cols()), [&](int64_t begin, int64_t end) {
+    int64_t expert = begin < end ? expert_of(offsets, experts, begin) : 0;
     for (int64_t r = begin; r < end; ++r) {
+      while (r >= offsets[expert + 1]) ++expert;
       T* const row = rows.as<T>() + r * rows.row_stride;
-      flags[r] = all_finite(row, rows.cols()) ? 0 : 1;
+      flags[r] = guarded[expert] == 0 || all_finite(row, rows.cols()) ? 0 : 1;
       if (flags[r] != 0) std::fill_n(row, rows.cols(), T{0});
     }
   });
@@ -62,16 +65,19 @@ void scale_rows(const Exec& exec, const int64_t* offsets, int64_t experts, const
 
 }  // namespace
 
-void zero_non_finite_rows(const Exec& exec, TensorView offsets, TensorView rows, TensorView flags, TensorView counts) {
+void zero_non_finite_rows(const Exec& exec, TensorView offsets, TensorView guarded, TensorView rows, TensorView flags,
+                          TensorView counts) {
   const char* op = "zero_non_finite_rows";
   const int64_t experts = counts.shape.elements();
-  require(offsets.shape.elements() == experts + 1 && flags.shape.elements() == rows.rows(), op,
-          {offsets, rows, flags, counts});
+  require(offsets.shape.elements() == experts + 1 && guarded.shape.elements() == experts &&
+              flags.shape.elements() == rows.rows(),
+          op, {offsets, guarded, rows, flags, counts});
   if (exec.dry) return;
   const int64_t* const offset = offsets.as<int64_t>();
   int32_t* const flag = flags.as<int32_t>();
-  wants_reference(op, {rows}) ? zero_rows<double>(exec, offset[experts], rows, flag)
-                              : zero_rows<float>(exec, offset[experts], rows, flag);
+  const int32_t* const guard = guarded.as<int32_t>();
+  wants_reference(op, {rows}) ? zero_rows<double>(exec, offset, experts, guard, rows, flag)
+                              : zero_rows<float>(exec, offset, experts, guard, rows, flag);
   for (int64_t e = 0; e < experts; ++e) {
     counts.as<int64_t>()[e] = std::count(flag + offset[e], flag + offset[e + 1], 1);
   }

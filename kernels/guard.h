@@ -7,9 +7,10 @@
 
 namespace cadre::kernels {
 
-// Rows that hold a value that is not finite become 0; flags i32 [n] tells which, and counts i64 [experts] how many of
-// each expert's.
-void zero_non_finite_rows(const Exec& exec, TensorView offsets, TensorView rows, TensorView flags, TensorView counts);
+// Rows of guarded experts, i32 [experts], that hold a value that is not finite become 0; flags i32 [n] tells which, and
+// counts i64 [experts] how many of each expert's.
+void zero_non_finite_rows(const Exec& exec, TensorView offsets, TensorView guarded, TensorView rows, TensorView flags,
+                          TensorView counts);
 // rows *= the factor of their expert, f64 [experts]; flagged rows, and those of a factor 0, become 0. `flags` may be
 // empty.
 void scale_expert_rows(const Exec& exec, TensorView offsets, TensorView factors, TensorView flags, TensorView rows);

@@ -3,6 +3,7 @@
 #include <fmt/core.h>
 
 #include "model/expert_layout.h"
+#include "optim/expert_isolation.h"
 #include "optim/expert_rules.h"
 
 namespace cadre::config {
@@ -186,6 +187,7 @@ void Schema<launch::Settings>::check(const launch::Settings& s, Problems& proble
   try {
     const model::ExpertLayout layout(s.network());
     const optim::ExpertRules rules(s.moe.rules, layout);
+    if (s.moe.isolation) optim::ExpertIsolation(*s.moe.isolation, layout, s.optimizer.clip_norm);
   } catch (const model::ExpertLayoutError& failure) {
     problems.add(failure.key(), failure.text());
   }

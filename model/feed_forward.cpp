@@ -143,10 +143,12 @@ Variable FeedForward::routed(autograd::Tape& tape, const ForwardOptions& options
   const bool guarded = static_cast<bool>(controls.input_factors);
   if (guarded) {
     result.gradient_faults = std::make_shared<autograd::RowFaults>(static_cast<size_t>(layout_.experts()), 0);
-    rows = tape.apply<autograd::GuardInputs>({std::move(rows), offsets, Variable::leaf(controls.input_factors)},
-                                             result.gradient_faults);
-    weights = tape.apply<autograd::GuardGates>({std::move(weights), ids, Variable::leaf(controls.gate_factors)},
-                                               result.gradient_faults);
+    rows = tape.apply<autograd::GuardInputs>(
+        {std::move(rows), offsets, Variable::leaf(controls.input_factors), Variable::leaf(controls.guarded)},
+        result.gradient_faults);
+    weights = tape.apply<autograd::GuardGates>(
+        {std::move(weights), ids, Variable::leaf(controls.gate_factors), Variable::leaf(controls.guarded)},
+        result.gradient_faults);
   }
   const auto experts = [this](autograd::Tape& on, parallel::ExpertRows local) {
     return experts_->forward(on, settings_.recompute, std::move(local));
@@ -160,7 +162,8 @@ Variable FeedForward::routed(autograd::Tape& tape, const ForwardOptions& options
   };
   Variable y = dispatcher_->run(tape, std::move(rows), offsets, static_cast<int>(layer_), experts, meanwhile);
   if (guarded) {
-    auto out = tape.apply_all<autograd::GuardOutputs>({std::move(y), offsets, Variable::leaf(controls.output_factors)});
+    auto out = tape.apply_all<autograd::GuardOutputs>(
+        {std::move(y), offsets, Variable::leaf(controls.output_factors), Variable::leaf(controls.guarded)});
     y = out[autograd::GuardOutputs::kRows];
     result.output_faults = out[autograd::GuardOutputs::kCounts].tensor();
   }

@@ -66,6 +66,52 @@ void Schema<model::ExpertRuleSettings>::fields(Fields<model::ExpertRuleSettings>
       .max(1);
 }
 
+void Schema<model::LossScaleSettings>::fields(Fields<model::LossScaleSettings>& f) {
+  using S = model::LossScaleSettings;
+  f.about(
+      "A factor on the backward through an isolated expert, taken off its gradient again; each expert has its own.");
+  f.add("initial", &S::initial, "At first").min(1);
+  f.add("factor", &S::factor, "It shrinks by this when the gradient is not finite, and grows by it").above(1);
+  f.add("growth_interval", &S::growth_interval, "It grows after so many good steps in a row").min(1);
+  f.add("most", &S::most, "It does not grow beyond this").min(1);
+}
+
+void Schema<model::LossScaleSettings>::check(const model::LossScaleSettings& s, Problems& problems) {
+  if (s.initial > s.most) problems.add("initial", fmt::format("{} is more than most {}", s.initial, s.most));
+}
+
+void Schema<model::QuarantineSettings>::fields(Fields<model::QuarantineSettings>& f) {
+  using S = model::QuarantineSettings;
+  f.about("What becomes of an isolated expert whose gradient is not finite.");
+  f.add("steps", &S::steps, "How many steps it then goes without updates").min(1);
+  f.add("snapshot_every", &S::snapshot_every,
+        "Steps between snapshots of healthy experts: weights, moments and step counts, to which a bad one goes back")
+      .min(1);
+}
+
+void Schema<model::IsolationSettings>::fields(Fields<model::IsolationSettings>& f) {
+  using S = model::IsolationSettings;
+  f.about("Experts whose gradients stop or scale the update of nothing else: their own norms, clipping and skipping.");
+  f.add("experts", &S::experts, "Which: as in moe.rules").not_empty();
+  f.add("clip_norm", &S::clip_norm,
+        "Largest norm of one expert's gradient, over all its weights; auto: optimizer.clip_norm; null: no clipping; a "
+        "rule's clip_norm wins")
+      .above(0);
+  f.add("normalise_by_tokens", &S::normalise_by_tokens,
+        "An expert's gradient is the mean over its own tokens, not over all target tokens of the global batch");
+  f.add("accumulate_tokens", &S::accumulate_tokens,
+        "An expert is updated once it has seen so many tokens, by the gradients of all steps since the last time; 0: "
+        "in each step")
+      .min(0);
+  f.add("skip_idle", &S::skip_idle, "No update, and no weight decay, in a step without tokens for the expert");
+  f.add("loss_scale", &S::loss_scale,
+        "A factor on the backward through an expert, divided out before its update; it shrinks when the gradient is "
+        "not finite, and grows when it long has been; null: none");
+  f.add("quarantine", &S::quarantine,
+        "An expert whose gradient is not finite goes back to its last snapshot and then rests; null: it only misses "
+        "the step's update");
+}
+
 void Schema<model::BalanceSettings>::fields(Fields<model::BalanceSettings>& f) {
   using S = model::BalanceSettings;
   f.about(
@@ -133,6 +179,7 @@ void Schema<model::MoeSettings>::fields(Fields<model::MoeSettings>& f) {
         "Kinds of experts, instead of num_experts and shared_experts; an expert's id counts them in this order");
   f.add("layers", &S::layers, "What is different in some layers; of several that apply the later ones win, key by key");
   f.add("rules", &S::rules, "What training does differently with some experts; later ones win, key by key");
+  f.add("isolation", &S::isolation, "Experts that are updated each by itself; null: none");
   f.add("ffn_hidden_size", &S::ffn_hidden_size, "Hidden width of one expert; auto: model.ffn_hidden_size").min(1);
   f.add("shared_experts", &S::shared_experts, "Experts that every token takes").min(0);
   f.add("dense_layers", &S::dense_layers, "Leading layers without experts").min(0);

@@ -76,6 +76,30 @@ struct ExpertRuleSettings {
   std::optional<config::Expression> dropout;
 };
 
+// A factor on the backward of an expert's output, grown and shrunk for each expert by itself.
+struct LossScaleSettings {
+  double initial = 65536;
+  double factor = 2;
+  int64_t growth_interval = 2000;  // good steps in a row before it grows
+  double most = 16777216;
+};
+
+struct QuarantineSettings {
+  int64_t steps = 100;
+  int64_t snapshot_every = 100;  // steps
+};
+
+// Experts whose gradients neither stop nor scale the update of anything else, nor the other way round.
+struct IsolationSettings {
+  std::string experts = "layers.*.experts.*";     // expert_selector.h
+  config::Auto<std::optional<double>> clip_norm;  // auto: optimizer.clip_norm; null: none
+  bool normalise_by_tokens = false;
+  int64_t accumulate_tokens = 0;  // 0: each step updates
+  bool skip_idle = false;
+  std::optional<LossScaleSettings> loss_scale;  // null: 1
+  std::optional<QuarantineSettings> quarantine;
+};
+
 struct MoeSettings {
   int64_t num_experts = 0;  // 0: a dense model, or one of `groups`
   int64_t top_k = 2;
@@ -83,6 +107,7 @@ struct MoeSettings {
   std::vector<ExpertGroupSettings> groups;
   std::vector<ExpertLayerSettings> layers;
   std::vector<ExpertRuleSettings> rules;
+  std::optional<IsolationSettings> isolation;
   config::Auto<int64_t> ffn_hidden_size;  // of one expert; auto: model.ffn_hidden_size
   int64_t shared_experts = 0;             // always active, each of ffn_hidden_size
   int64_t dense_layers = 0;               // leading layers without experts
@@ -139,6 +164,19 @@ struct Schema<model::ExpertLayerSettings> {
 template <>
 struct Schema<model::ExpertRuleSettings> {
   static void fields(Fields<model::ExpertRuleSettings>& f);
+};
+template <>
+struct Schema<model::LossScaleSettings> {
+  static void fields(Fields<model::LossScaleSettings>& f);
+  static void check(const model::LossScaleSettings& s, Problems& problems);
+};
+template <>
+struct Schema<model::QuarantineSettings> {
+  static void fields(Fields<model::QuarantineSettings>& f);
+};
+template <>
+struct Schema<model::IsolationSettings> {
+  static void fields(Fields<model::IsolationSettings>& f);
 };
 template <>
 struct Schema<model::BalanceSettings> {

@@ -36,9 +36,9 @@ struct LayerControls {
   Tensor loads;         // sums of gate weights there, likewise
   Tensor smooth_loads;  // and of a noisy router's smooth loads
   Tensor bias;          // added to scores when experts are chosen; -infinity: not there
-  // Factors of the gradients that leave an expert for its input, that reach its output, and that reach its gate. All
-  // three or none; with them, rows that are not finite are zeroed and counted.
-  Tensor input_factors, output_factors, gate_factors;
+  // Factors of the gradients that leave an expert for its input, that reach its output, and that reach its gate; and,
+  // i32 [experts], whose rows that are not finite are zeroed and counted. All four or none.
+  Tensor input_factors, output_factors, gate_factors, guarded;
 };
 
 // What a router decided for one layer of one micro-batch.

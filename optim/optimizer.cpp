@@ -37,7 +37,7 @@ class LocalNorm final : public NormScope {
 }  // namespace
 
 Optimizer::Optimizer(const autograd::Context& context, autograd::ParameterStore& store, OptimizerSettings settings,
-                     const OptimizerShard& shard, ExpertRules rules)
+                     const OptimizerShard& shard, ExpertRules rules, std::optional<ExpertIsolation> isolation)
     : context_(context),
       store_(store),
       settings_(settings),
@@ -59,6 +59,10 @@ Optimizer::Optimizer(const autograd::Context& context, autograd::ParameterStore&
     }
   }
   place_state();
+  if (isolation) {
+    isolated_.emplace(context_, std::move(*isolation), settings_.kind,
+                      IsolatedUpdates::Storage{store_.values(), gradients(), moments(), zero_ == 2}, segments_);
+  }
   if (norm_ == nullptr) {
     own_norm_ = std::make_unique<LocalNorm>(segments_);
     norm_ = own_norm_.get();
@@ -72,6 +76,10 @@ Optimizer::Optimizer(const autograd::Context& context, autograd::ParameterStore&
   }
   experts_.resize(groups.size());
   for (const auto& [expert, group] : groups) experts_[static_cast<size_t>(group)] = expert;
+  for (const NormSegment& segment : norm_->all()) {
+    const bool expert = isolated_ && segment.expert >= 0;
+    isolated_places_.push_back(expert ? isolated_->isolation().index_of(segment.layer, segment.expert) : -1);
+  }
   factors_.assign(groups_.size(), 1);
 }
 
@@ -108,6 +116,13 @@ std::vector<MomentTensor> Optimizer::moments() const {
   return {{"exp_avg", first_moment_}, {"exp_avg_sq", second_moment_}};
 }
 
+std::vector<MomentTensor> Optimizer::state_tensors() const {
+  std::vector<MomentTensor> all = moments();
+  if (!isolated_) return all;
+  for (MomentTensor& tensor : isolated_->tensors()) all.push_back(std::move(tensor));
+  return all;
+}
+
 std::vector<std::vector<double>> Optimizer::owned_squares() const {
   std::vector<kernels::FlatRange> ranges;
   for (const SegmentState& segment : segments_) {
@@ -129,9 +144,8 @@ std::vector<std::vector<double>> Optimizer::owned_squares() const {
 }
 
 // An expert's own clipping comes before the global norm.
-void Optimizer::apply_rules(const std::vector<double>& squares, int64_t step, int64_t total_steps) {
+void Optimizer::apply_rules(const std::vector<double>& squares, const ExpertRules::ByExpert& rules) {
   if (rules_.empty()) return;
-  const ExpertRules::ByExpert rules = rules_.at(step, total_steps);
   std::vector<double> of_expert(experts_.size(), 0.0), factors(experts_.size(), 1.0);
   for (size_t i = 0; i < squares.size(); ++i) {
     if (groups_[i] >= 0) of_expert[static_cast<size_t>(groups_[i])] += squares[i];
@@ -154,11 +168,26 @@ void Optimizer::apply_rules(const std::vector<double>& squares, int64_t step, in
   }
 }
 
+// An expert's squares in the order of the segments of the whole model.
+std::vector<IsolatedGradient> Optimizer::isolated_gradients(const std::vector<double>& squares,
+                                                            const ExpertRules::ByExpert& rules,
+                                                            const ExpertTokens& tokens) const {
+  std::vector<IsolatedGradient> gradients = isolated_->isolation().gradients(tokens);
+  for (size_t i = 0; i < squares.size(); ++i) {
+    if (isolated_places_[i] < 0) continue;
+    IsolatedGradient& gradient = gradients[static_cast<size_t>(isolated_places_[i])];
+    gradient.square += squares[i];
+    if (const auto found = rules.find(experts_[static_cast<size_t>(groups_[i])]); found != rules.end())
+      gradient.rule = found->second;
+  }
+  return gradients;
+}
+
 StepReport Optimizer::report_of(const std::vector<double>& squares) {
   StepReport report;
   double total = 0;
   for (size_t i = 0; i < squares.size(); ++i) {
-    if (factors_[i] == 0) continue;  // frozen
+    if (factors_[i] == 0 || isolated_places_[i] >= 0) continue;  // 0: frozen
     total += factors_[i] == 1 ? squares[i] : squares[i] * factors_[i] * factors_[i];
     if (!std::isfinite(squares[i]) && report.first_non_finite.empty()) report.first_non_finite = norm_->all()[i].name;
   }
@@ -171,19 +200,27 @@ StepReport Optimizer::report_of(const std::vector<double>& squares) {
   return report;
 }
 
-StepReport Optimizer::step(int64_t step, int64_t total_steps) {
+StepReport Optimizer::step(int64_t step, int64_t total_steps, const ExpertTokens& tokens) {
+  if (isolated_) isolated_->prepare(segments_);
   const std::vector<double> squares = norm_->squares(segments_, owned_squares());
-  apply_rules(squares, step, total_steps);
-  const StepReport report = report_of(squares);
+  const ExpertRules::ByExpert rules = rules_.at(step, total_steps);
+  apply_rules(squares, rules);
+  StepReport report = report_of(squares);
   for (SegmentState& segment : segments_) {
     const size_t index = norm_->index_of(segment.name);
     segment.gradient_norm = std::sqrt(squares[index]);
     segment.clip_factor = factors_[index] * report.clip_factor;
+    segment.updates = !segment.rule.frozen;
   }
   if (!report.finite) return report;
+  if (isolated_) {
+    const std::vector<IsolatedGradient> gradients = isolated_gradients(squares, rules, tokens);
+    report.events = isolated_->decide(step, tokens.global_targets, gradients, segments_);
+  }
   const double lr = learning_rate(step, total_steps);
-  for (SegmentState& segment : segments_) segment.steps += segment.rule.frozen ? 0 : 1;
+  for (SegmentState& segment : segments_) segment.steps += segment.updates ? 1 : 0;
   settings_.kind == OptimizerKind::kAdamW ? update_adamw(lr) : update_sgd(lr);
+  if (isolated_) isolated_->finish(segments_);
   store_.touch();
   return report;
 }
@@ -191,7 +228,7 @@ StepReport Optimizer::step(int64_t step, int64_t total_steps) {
 void Optimizer::update_adamw(double lr) {
   std::vector<kernels::AdamWSegment> updates;
   for (const SegmentState& s : segments_) {
-    if (s.rule.frozen) continue;
+    if (!s.updates) continue;
     updates.push_back({place_of(s), lr * s.rule.lr_scale, settings_.beta1, settings_.beta2, settings_.eps,
                        s.rule.weight_decay.value_or(s.weight_decay), s.steps, s.clip_factor});
   }
@@ -201,7 +238,7 @@ void Optimizer::update_adamw(double lr) {
 void Optimizer::update_sgd(double lr) {
   std::vector<kernels::SgdSegment> updates;
   for (const SegmentState& s : segments_) {
-    if (s.rule.frozen) continue;
+    if (!s.updates) continue;
     updates.push_back({place_of(s), lr * s.rule.lr_scale, settings_.momentum, settings_.nesterov,
                        s.rule.weight_decay.value_or(s.weight_decay), s.clip_factor});
   }

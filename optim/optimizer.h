@@ -3,46 +3,27 @@
 // hyper-parameters, step count and gradient norm.
 
 #include <memory>
+#include <optional>
 #include <utility>
 #include <vector>
 
 #include "autograd/parameter_store.h"
 #include "kernels/optimizer.h"
 #include "optim/expert_rules.h"
+#include "optim/isolated_updates.h"
 #include "optim/norm_scope.h"
+#include "optim/segment_state.h"
 #include "optim/settings.h"
 #include "parallel/data/ownership.h"
 
 namespace cadre::optim {
 
-struct SegmentState {
-  std::string name;
-  Shape shape;
-  int64_t offset = 0;  // elements into the flat storage
-  int expert = -1;
-  int layer = -1;  // of an expert
-  double weight_decay = 0;
-  int64_t steps = 0;             // updates made so far
-  double gradient_norm = 0;      // of the last step, before clipping
-  ExpertRule rule;               // of the last step
-  double clip_factor = 1;        // likewise, all kinds of clipping
-  parallel::ElementRange owned;  // what this rank counts in the norm, and saves
-  parallel::ElementRange kept;   // what it has moments of, and updates
-  int64_t state_offset = 0;      // of kept.begin in the moments
-  int64_t count() const { return shape.elements(); }
-};
-
 struct StepReport {
-  double gradient_norm = 0;  // global, before its clipping; of what is not frozen
+  double gradient_norm = 0;  // global, before its clipping; of what is neither frozen nor isolated
   double clip_factor = 1;
-  bool finite = true;            // false: nothing was updated
-  std::string first_non_finite;  // the segment that was not finite
-};
-
-// A named part of the optimizer's tensors, for checkpoints: "exp_avg", "exp_avg_sq" or "momentum".
-struct MomentTensor {
-  const char* name;
-  Tensor tensor;  // flat; what is kept of a segment begins at its state_offset
+  bool finite = true;               // false: nothing was updated
+  std::string first_non_finite;     // the segment that was not finite
+  std::vector<ExpertEvent> events;  // of isolated experts
 };
 
 // Which part of the state this rank has.
@@ -55,17 +36,22 @@ struct OptimizerShard {
 class Optimizer {
  public:
   Optimizer(const autograd::Context& context, autograd::ParameterStore& store, OptimizerSettings settings,
-            const OptimizerShard& shard = {}, ExpertRules rules = {});
+            const OptimizerShard& shard = {}, ExpertRules rules = {},
+            std::optional<ExpertIsolation> isolation = std::nullopt);
 
   // One update of what is kept, from gradients that must be complete (summed over ranks) where this rank owns them;
   // with ZeRO, of what is kept. `step` from 1, `total_steps` for the schedule. Non-finite gradients leave parameters
-  // and moments untouched.
-  StepReport step(int64_t step, int64_t total_steps);
+  // and moments untouched; those of isolated experts stop that expert only. `tokens` are for isolated experts.
+  StepReport step(int64_t step, int64_t total_steps, const ExpertTokens& tokens = {});
 
   double learning_rate(int64_t step, int64_t total_steps) const;
   std::vector<SegmentState>& segments() { return segments_; }
   const std::vector<SegmentState>& segments() const { return segments_; }
   std::vector<MomentTensor> moments() const;
+  // The moments and what isolated experts have: all that a checkpoint holds besides values.
+  std::vector<MomentTensor> state_tensors() const;
+  // Null: no expert is isolated.
+  IsolatedUpdates* isolated() { return isolated_ ? &*isolated_ : nullptr; }
   int zero() const { return zero_; }
   // The gradients that step() takes: the store's, or with zero = 2 its own, laid out as the moments.
   const Tensor& gradients() const { return shard_gradients_ ? shard_gradients_ : store_.gradients(); }
@@ -76,7 +62,10 @@ class Optimizer {
   void place_state();
   kernels::StatePlace place_of(const SegmentState& segment) const;
   std::vector<std::vector<double>> owned_squares() const;
-  void apply_rules(const std::vector<double>& squares, int64_t step, int64_t total_steps);
+  void apply_rules(const std::vector<double>& squares, const ExpertRules::ByExpert& rules);
+  std::vector<IsolatedGradient> isolated_gradients(const std::vector<double>& squares,
+                                                   const ExpertRules::ByExpert& rules,
+                                                   const ExpertTokens& tokens) const;
   StepReport report_of(const std::vector<double>& squares);
   void update_adamw(double lr);
   void update_sgd(double lr);
@@ -89,12 +78,14 @@ class Optimizer {
   NormScope* norm_;
   std::vector<double> factors_;  // by segment of the whole model: of its gradient, before the global norm; frozen: 0
   std::vector<int> groups_;      // likewise: which expert's it is; -1: none's
+  std::vector<int> isolated_places_;          // likewise: that expert's place among the isolated ones; -1: it is none
   std::vector<std::pair<int, int>> experts_;  // by group: layer and id
   const int zero_;
   std::vector<SegmentState> segments_;
   Tensor first_moment_;     // AdamW: m; SGD: momentum
   Tensor second_moment_;    // AdamW: v
   Tensor shard_gradients_;  // zero = 2
+  std::optional<IsolatedUpdates> isolated_;
 };
 
 }  // namespace cadre::optim

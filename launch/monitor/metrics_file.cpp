@@ -22,13 +22,22 @@ constexpr std::string_view kLineStart = "{\"step\":";
 // The shortest text that reads back as the same double.
 std::string number(double value) { return std::isfinite(value) ? fmt::format("{}", value) : "null"; }
 
+std::string list_of(const std::vector<int64_t>& values) {
+  std::string text = "[";
+  for (size_t i = 0; i < values.size(); ++i) text += (i ? "," : "") + fmt::format("{}", values[i]);
+  return text + "]";
+}
+
 std::string experts_text(const std::vector<LayerLoad>& experts) {
   std::string text = "[";
   for (const LayerLoad& load : experts) {
     if (text.size() > 1) text += ',';
-    text += fmt::format("{{\"layer\":{},\"tokens\":[", load.layer);
-    for (size_t i = 0; i < load.tokens.size(); ++i) text += (i ? "," : "") + fmt::format("{}", load.tokens[i]);
-    text += fmt::format("],\"dropped\":{}}}", load.dropped);
+    text += fmt::format("{{\"layer\":{},\"tokens\":{},\"dropped\":{}", load.layer, list_of(load.tokens), load.dropped);
+    if (load.isolation) {
+      text += fmt::format(",\"skipped\":{},\"quarantined\":{}", list_of(load.isolation->skipped),
+                          list_of(load.isolation->quarantined));
+    }
+    text += "}";
   }
   return text + "]";
 }

@@ -7,7 +7,9 @@
 //   data_wait, exposed_communication   seconds
 //   memory_in_use, memory_peak         bytes, of rank 0
 //   validation_loss, validation_perplexity, validation_bits_per_byte, validation_seconds   only in steps that have them
-//   experts                 [{layer, tokens: [of each expert], dropped}]
+//   experts                 [{layer, tokens: [of each expert], dropped}]; where experts are isolated, also the ids of
+//   those
+//                           whose gradient was thrown away (skipped) and of those in quarantine (quarantined)
 
 #include <filesystem>
 #include <limits>

@@ -2,8 +2,11 @@
 // Observers hold policy and output; the trainer holds none. Every rank has the same observers; most act on rank 0 only.
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
+
+#include "optim/expert_isolation.h"
 
 namespace cadre::launch {
 
@@ -26,6 +29,11 @@ struct LayerLoad {
   int64_t layer = 0;
   std::vector<int64_t> tokens;  // choices of each expert, drops included
   int64_t dropped = 0;
+  // Ids, where experts are isolated: whose gradient of the step was thrown away, and who is in quarantine in it.
+  struct Isolation {
+    std::vector<int64_t> skipped, quarantined;
+  };
+  std::optional<Isolation> isolation{};
 };
 
 // The loss on held-out tokens after a step.
@@ -51,7 +59,8 @@ struct StepMetrics {
   double exposed_communication_seconds = 0;
   uint64_t memory_in_use = 0, memory_peak = 0;  // bytes, this rank
   std::vector<LayerLoad> experts;
-  double rank_imbalance = 1;  // rows of the fullest expert rank over the mean, of the worst layer
+  std::vector<optim::ExpertEvent> events;  // of isolated experts
+  double rank_imbalance = 1;               // rows of the fullest expert rank over the mean, of the worst layer
   Validation validation;
 
   double tokens_per_second() const { return static_cast<double>(tokens) / seconds; }

@@ -84,6 +84,16 @@ std::string progress_text(const StepMetrics& metrics, const RunInfo& info, const
   return fit_fields(fields_of(metrics, info, rate, detail), std::numeric_limits<size_t>::max());
 }
 
+std::string event_text(const optim::ExpertEvent& event, int64_t step) {
+  using Kind = optim::ExpertEvent::Kind;
+  const std::string who = fmt::format("step {}: layers.{}.experts.{}: ", step, event.layer, event.expert);
+  if (event.kind == Kind::kReadmitted) return who + "the quarantine is over";
+  const std::string why =
+      event.faults > 0 ? fmt::format("{} of its rows are not finite", event.faults) : "its gradient is not finite";
+  if (event.kind == Kind::kSkipped) return who + why + "; it goes without this step's update";
+  return who + why + fmt::format("; it goes back to its snapshot, in quarantine until step {}", event.until);
+}
+
 Progress::Progress(Logger& logger, int64_t log_every, int columns, int descriptor, bool unicode)
     : logger_(logger),
       log_every_(std::max<int64_t>(1, log_every)),
@@ -112,6 +122,7 @@ void Progress::on_step(const StepMetrics& metrics) {
   last_ = metrics;
   losses_.push_back(metrics.loss);
   rate_.add(metrics.tokens, metrics.seconds);
+  warn_of_events();
   if (columns_ == 0) {
     const bool due = metrics.step % log_every_ == 0 || metrics.step == info_.total_steps;
     if (due || metrics.validation.tokens > 0) log_step();
@@ -157,6 +168,11 @@ void Progress::draw() {
 void Progress::clear() {
   if (drawn_) write_all(descriptor_, "\r\x1b[K");
   drawn_ = false;
+}
+
+void Progress::warn_of_events() {
+  if (!last_.events.empty()) clear();
+  for (const optim::ExpertEvent& event : last_.events) logger_.warning(event_text(event, last_.step));
 }
 
 void Progress::log_step() {

@@ -18,6 +18,9 @@ int terminal_columns();
 bool terminal_has_unicode();
 
 enum class Detail { kLive, kFull };
+// What happened to an isolated expert in a step: which, what, why, until when.
+std::string event_text(const optim::ExpertEvent& event, int64_t step);
+
 // "step 120/1000  loss 2.3456  validation 2.4567  12.3k tokens/s  45.6% of peak  1.2 GiB  ETA 3:25"; kFull adds the
 // learning rate, the norm of the gradient, and a validation's bits per byte. What is not known is left out. The rates
 // and the time left come from `rate`, without the time of validations.
@@ -29,8 +32,8 @@ std::string fit_fields(const std::vector<std::string>& fields, size_t columns);
 
 // On a terminal of `columns` > 0: one line on `descriptor`, rewritten in place, and the curve of the loss at the end.
 // Otherwise: a log line every `log_every` steps, for each step with a validation, and for the last step. In both cases
-// a line for the start and for each checkpoint. Failing to write to the descriptor is ignored. `logger` must outlive
-// it.
+// a line for the start, for each checkpoint, and, as a warning, for each event of an isolated expert. Failing to write
+// to the descriptor is ignored. `logger` must outlive it.
 class Progress final : public Observer {
  public:
   Progress(Logger& logger, int64_t log_every, int columns, int descriptor, bool unicode);
@@ -45,6 +48,7 @@ class Progress final : public Observer {
   void draw();
   void clear();
   void log_step();
+  void warn_of_events();
 
   Logger& logger_;
   int64_t log_every_;

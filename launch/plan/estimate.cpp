@@ -10,6 +10,7 @@
 #include "launch/trainer/reproducible.h"
 #include "launch/trainer/stages.h"
 #include "model/flops.h"
+#include "optim/expert_isolation.h"
 
 namespace cadre::launch {
 namespace {
@@ -103,6 +104,8 @@ class Builder {
 
   double exchange_buffers(const Elements::Part& part, int holders) const;
   double gradient_trees(const Elements& elements) const;
+  double isolated_share(int rank) const;
+  double isolated_tensors(int rank, double moments) const;
   MemoryEstimate memory_of(int rank, double activations, int receives) const;
   double seconds_along(Axis axis, const parallel::Traffic& traffic) const {
     return traffic_seconds(device_, layout_, axis, traffic);
@@ -148,6 +151,38 @@ double Builder::gradient_trees(const Elements& elements) const {
                lanes * elements.experts.count);
 }
 
+// Of the experts' parameters in a rank's layers: those that are isolated.
+double Builder::isolated_share(int rank) const {
+  const optim::ExpertIsolation isolation(*settings_.moe.isolation, experts_, settings_.optimizer.clip_norm);
+  double all = 0, isolated = 0;
+  int64_t layer = 0;
+  for (size_t stage = 0; stage < result_.layers_per_stage.size(); ++stage) {
+    const bool here = static_cast<int>(stage) % layout_.pipeline == rank;
+    for (const int64_t end = layer + result_.layers_per_stage[stage]; layer < end; ++layer) {
+      for (const model::ExpertSet& set : here ? experts_.layer(layer).routed : std::vector<model::ExpertSet>()) {
+        const double matrices = set.kind.activation == kernels::Activation::kSwiGlu ? 3 : 2;
+        const double size = matrices * static_cast<double>(set.kind.ffn_hidden_size);
+        for (int64_t i = 0; i < set.count; ++i) {
+          all += size;
+          isolated += isolation.index_of(layer, set.first + i) >= 0 ? size : 0;
+        }
+      }
+    }
+  }
+  return all > 0 ? isolated / all : 0;
+}
+
+// Kept gradients; snapshots of the weights and moments.
+double Builder::isolated_tensors(int rank, double moments) const {
+  if (!settings_.moe.isolation) return 0;
+  const model::IsolationSettings& isolation = *settings_.moe.isolation;
+  const double tensors = (isolation.accumulate_tokens > 0 ? 1 : 0) + (isolation.quarantine ? 1 + moments : 0);
+  if (tensors == 0) return 0;
+  const Elements::Part& experts = elements_[static_cast<size_t>(rank)].experts;
+  const double kept = settings_.parallel.zero >= 1 ? experts.owned(layout_.expert_data()) : experts.count;
+  return tensors * rounded(bytes(isolated_share(rank) * kept));
+}
+
 MemoryEstimate Builder::memory_of(int rank, double activations, int receives) const {
   const Elements& elements = elements_[static_cast<size_t>(rank)];
   const int64_t zero = settings_.parallel.zero;
@@ -155,7 +190,7 @@ MemoryEstimate Builder::memory_of(int rank, double activations, int receives) co
   const double moments = settings_.optimizer.kind == optim::OptimizerKind::kAdamW ? 2 : 1;
   MemoryEstimate memory;
   memory.weights = rounded(bytes(elements.all()));
-  memory.moments = moments * rounded(bytes(zero >= 1 ? own : elements.all()));
+  memory.moments = moments * rounded(bytes(zero >= 1 ? own : elements.all())) + isolated_tensors(rank, moments);
   memory.gradients = rounded(bytes(zero >= 2 ? own : elements.all())) + gradient_trees(elements);
   if (zero >= 1) {
     // They are under way while the backward is in layers of one kind; the embedding's come last.

@@ -23,7 +23,8 @@ struct Candidate {
 
 // Bytes on one rank, as its allocator counts them.
 struct MemoryEstimate {
-  double weights = 0, moments = 0;
+  double weights = 0;
+  double moments = 0;        // and what isolated experts have besides
   double gradients = 0;      // with what parallel.reproducible adds
   double packed = 0;         // forms of the weights for matrix products
   double activations = 0;    // of all micro-batches in flight, and what the fullest moment needs besides

@@ -56,7 +56,11 @@ std::vector<Share> shares_of(const ModelShard& shard, const autograd::ParameterS
 
 GradientSync::GradientSync(const autograd::Context& context, const ModelShard& shard, autograd::ParameterStore& store,
                            const optim::Optimizer& optimizer, const GradientSyncOptions& options)
-    : shard_(shard), store_(store), by_micro_batch_(optimizer.zero() == 2), slots_(store.parameters().size()) {
+    : shard_(shard),
+      store_(store),
+      by_micro_batch_(optimizer.zero() == 2),
+      slots_(store.parameters().size()),
+      before_reduction_(options.before_reduction) {
   parallel::ReducedStorage storage{store.values(), {}, {}};
   (by_micro_batch_ ? storage.shard : storage.gradients) = optimizer.gradients();
   for (Share& share : shares_of(shard, store, optimizer)) {
@@ -90,6 +94,7 @@ void GradientSync::ready(autograd::Parameter& parameter, bool last) {
       if (use.parameter == &parameter) trees_->join(use);
     }
   }
+  if (last && before_reduction_) before_reduction_(parameter);
   slot.reducer->ready(slot.index, last);
 }
 

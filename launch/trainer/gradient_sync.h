@@ -2,6 +2,7 @@
 // Sums gradients over the ranks that hold the same parameters (model_shard.h), while backward still runs, and with ZeRO
 // takes updated values from their owners to the other holders: a reducer for each group of ranks.
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <vector>
@@ -16,6 +17,9 @@ namespace cadre::launch {
 struct GradientSyncOptions {
   int64_t bucket_bytes = int64_t{4} << 20;
   bool reproducible = false;  // sums in an order that no layout changes (autograd/gradient_tree.h); not with zero = 2
+  // For proofs: sees, and may change, this rank's gradient of a step before it is summed over ranks; with zero = 2 that
+  // of the step's last micro-batch.
+  std::function<void(autograd::Parameter& parameter)> before_reduction{};
 };
 
 class GradientSync {
@@ -48,6 +52,7 @@ class GradientSync {
   std::vector<std::unique_ptr<parallel::Reducer>> reducers_;
   std::vector<Slot> slots_;  // by Parameter::index
   std::optional<autograd::GradientTrees> trees_;
+  std::function<void(autograd::Parameter& parameter)> before_reduction_;
 };
 
 }  // namespace cadre::launch

@@ -18,7 +18,7 @@ ElementRange intersection(const ElementRange& a, const ElementRange& b) {
 // Of one side: where a rank's part of a segment is, and the bytes of it.
 class Side {
  public:
-  explicit Side(TrainState& state) : state_(state), moments_(state.optimizer().moments()) {
+  explicit Side(TrainState& state) : state_(state), moments_(state.optimizer().state_tensors()) {
     for (const optim::SegmentState& segment : state.optimizer().segments()) here_[segment.name] = &segment;
   }
 
@@ -34,16 +34,22 @@ class Side {
     const std::vector<int> holders = state_.shard().data_ranks_of(segment);
     return std::binary_search(holders.begin(), holders.end(), rank);
   }
-  // Of the values (0) a holder has everything, of moments (from 1 on) what it updates.
+  // Of the values (0) a holder has everything, of moments (from 1 on) what it updates, and of what isolated experts
+  // alone have nothing where the segment is another's.
   ElementRange needed_by(const GlobalSegment& segment, int rank, size_t kind) const {
-    if (!held_by(segment, rank)) return {};
+    if (!held_by(segment, rank) || !has(kind, segment.layer, segment.expert)) return {};
     return kind == 0 || state_.shard().zero() == 0 ? ElementRange{0, segment.elements} : owned_by(segment, rank);
   }
   size_t kinds() const { return 1 + moments_.size(); }
+  bool has(size_t kind, int layer, int expert) const {
+    if (kind == 0 || !moments_[kind - 1].isolated) return true;
+    return expert >= 0 && state_.optimizer().isolated()->isolation().index_of(layer, expert) >= 0;
+  }
   char* data(const std::string& name, size_t kind, int64_t element) const {
     const optim::SegmentState& segment = *here_.at(name);
     const Tensor& tensor = kind == 0 ? state_.store().values() : moments_[kind - 1].tensor;
-    const int64_t at = kind == 0 ? segment.offset + element : segment.state_offset + element - segment.kept.begin;
+    const int64_t at =
+        kind == 0 ? segment.offset + element : segment.offset_in(moments_[kind - 1]) + element - segment.kept.begin;
     return static_cast<char*>(tensor.raw()) + static_cast<size_t>(at) * size_of(tensor.dtype());
   }
   const std::map<std::string, const optim::SegmentState*>& here() const { return here_; }
@@ -68,7 +74,7 @@ class Mover {
       if (segment->expert >= 0) continue;
       for (size_t kind = 0; kind < to_.kinds(); ++kind) {
         const ElementRange range = kind == 0 ? ElementRange{0, segment->count()} : segment->kept;
-        if (range.count() == 0) continue;
+        if (range.count() == 0 || !to_.has(kind, segment->layer, segment->expert)) continue;
         std::memcpy(to_.data(name, kind, range.begin), from_.data(name, kind, range.begin), bytes(range.count()));
       }
     }

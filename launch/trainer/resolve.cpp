@@ -147,6 +147,7 @@ std::string identity_of(const Settings& settings) {
   plain.moe.capacity_factor.reset();
   plain.moe.drop_policy = {};
   plain.moe.rules.clear();
+  plain.moe.isolation.reset();
   plain.model.init_std = 0.02;
   return config::print_resolved(plain);
 }

@@ -20,36 +20,53 @@ Tensor filled(Allocator& allocator, int64_t experts, double value) {
   return tensor;
 }
 
-// The experts of a layer that sit this step out, by draws of their own; of them so many stay, those of the highest
-// draws, that a token finds as many as it wants.
-std::vector<int64_t> dropped(const std::vector<ExpertRule>& rules, uint64_t seed, uint64_t stream, int64_t wanted) {
-  std::vector<std::pair<double, int64_t>> out;
-  for (size_t expert = 0; expert < rules.size(); ++expert) {
-    if (rules[expert].dropout == 0) continue;
-    Rng rng(seed, RngPurpose::kDropout, stream);
-    rng.seek(expert);
-    const double draw = rng.uniform();
-    if (draw < rules[expert].dropout) out.emplace_back(draw, static_cast<int64_t>(expert));
+// What is asked of one expert in this step.
+struct Steered {
+  ExpertRule rule{};
+  bool isolated = false;
+  bool quarantined = false;
+  double loss_scale = 1;
+};
+
+// The experts of a layer that are not there: those in quarantine, and those that draws of their own let sit this step
+// out; of the latter so many stay, those of the highest draws, that a token finds as many as it wants.
+std::vector<int64_t> absent_ones(const std::vector<Steered>& experts, uint64_t seed, uint64_t stream, int64_t wanted) {
+  std::vector<int64_t> absent;
+  std::vector<std::pair<double, int64_t>> drawn;
+  for (size_t expert = 0; expert < experts.size(); ++expert) {
+    if (experts[expert].quarantined) {
+      absent.push_back(static_cast<int64_t>(expert));
+    } else if (experts[expert].rule.dropout > 0) {
+      Rng rng(seed, RngPurpose::kDropout, stream);
+      rng.seek(expert);
+      const double draw = rng.uniform();
+      if (draw < experts[expert].rule.dropout) drawn.emplace_back(draw, static_cast<int64_t>(expert));
+    }
   }
-  std::sort(out.begin(), out.end());
-  const int64_t most = std::max<int64_t>(0, static_cast<int64_t>(rules.size()) - wanted);
-  if (static_cast<int64_t>(out.size()) > most) out.resize(static_cast<size_t>(most));
-  std::vector<int64_t> experts;
-  for (const auto& [draw, expert] : out) experts.push_back(expert);
-  return experts;
+  std::sort(drawn.begin(), drawn.end());
+  const auto most = static_cast<int64_t>(experts.size() - absent.size()) - wanted;
+  if (static_cast<int64_t>(drawn.size()) > most) drawn.resize(static_cast<size_t>(std::max<int64_t>(0, most)));
+  for (const auto& [draw, expert] : drawn) absent.push_back(expert);
+  if (absent.size() == experts.size()) absent.clear();  // scores need somebody; guards zero what is not finite
+  return absent;
 }
 
-void add_guards(Allocator& allocator, const std::vector<ExpertRule>& rules, LayerControls& controls) {
-  const bool guards = std::any_of(rules.begin(), rules.end(),
-                                  [](const ExpertRule& rule) { return rule.detached_input || rule.detached_router; });
+void add_guards(Allocator& allocator, const std::vector<Steered>& steered, LayerControls& controls) {
+  const bool guards = std::any_of(steered.begin(), steered.end(), [](const Steered& s) {
+    return s.rule.detached_input || s.rule.detached_router || s.isolated;
+  });
   if (!guards) return;
-  const auto experts = static_cast<int64_t>(rules.size());
+  const auto experts = static_cast<int64_t>(steered.size());
   controls.input_factors = filled(allocator, experts, 1);
   controls.output_factors = filled(allocator, experts, 1);
   controls.gate_factors = filled(allocator, experts, 1);
-  for (size_t expert = 0; expert < rules.size(); ++expert) {
-    if (rules[expert].detached_input) controls.input_factors.data<double>()[expert] = 0;
-    if (rules[expert].detached_router) controls.gate_factors.data<double>()[expert] = 0;
+  controls.guarded = Tensor::zeros(allocator, Dtype::kI32, Shape{experts});
+  for (size_t e = 0; e < steered.size(); ++e) {
+    const Steered& expert = steered[e];
+    controls.output_factors.data<double>()[e] = expert.loss_scale;
+    controls.input_factors.data<double>()[e] = expert.rule.detached_input ? 0 : 1 / expert.loss_scale;
+    if (expert.rule.detached_router) controls.gate_factors.data<double>()[e] = 0;
+    controls.guarded.data<int32_t>()[e] = expert.isolated ? 1 : 0;
   }
 }
 
@@ -66,20 +83,25 @@ Tensor bias_without(Allocator& allocator, const Tensor& bias, int64_t experts, c
 
 std::vector<LayerControls> controls_of_step(Allocator& allocator, const SteeredStep& step,
                                             const model::ExpertLayout& layout, const optim::ExpertRules& rules,
-                                            std::vector<LayerControls> state) {
-  if (rules.empty()) return state;
+                                            const optim::ExpertIsolation* isolation, std::vector<LayerControls> state) {
+  if (rules.empty() && isolation == nullptr) return state;
   const optim::ExpertRules::ByExpert by_expert = rules.at(step.step, step.total_steps);
   for (size_t i = 0; i < state.size(); ++i) {
     const int64_t layer = layout.moe_layers()[i], experts = layout.layer(layer).experts();
-    std::vector<ExpertRule> of_layer(static_cast<size_t>(experts));
+    std::vector<Steered> steered(static_cast<size_t>(experts));
     for (int64_t expert = 0; expert < experts; ++expert) {
+      Steered& of = steered[static_cast<size_t>(expert)];
       const auto found = by_expert.find({static_cast<int>(layer), static_cast<int>(expert)});
-      if (found != by_expert.end()) of_layer[static_cast<size_t>(expert)] = found->second;
+      if (found != by_expert.end()) of.rule = found->second;
+      of.isolated = isolation != nullptr && isolation->index_of(layer, expert) >= 0;
+      if (!of.isolated) continue;
+      of.quarantined = isolation->quarantined(layer, expert, step.step);
+      of.loss_scale = isolation->loss_scale(layer, expert);
     }
     const uint64_t stream = static_cast<uint64_t>(step.step) << 16 | static_cast<uint64_t>(layer);
-    const std::vector<int64_t> absent = dropped(of_layer, step.seed, stream, layout.layer(layer).top_k);
+    const std::vector<int64_t> absent = absent_ones(steered, step.seed, stream, layout.layer(layer).top_k);
     state[i].bias = bias_without(allocator, state[i].bias, experts, absent);
-    add_guards(allocator, of_layer, state[i]);
+    add_guards(allocator, steered, state[i]);
   }
   return state;
 }

@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <cstring>
+#include <utility>
 
 #include "autograd/ops/cross_entropy.h"
 
@@ -48,6 +49,7 @@ StepWork::StepWork(const autograd::Context& context, TrainState& state, const St
     totals_.counts.emplace_back(count, 0.0);
     totals_.loads.emplace_back(2 * count);
   }
+  totals_.kept = totals_.faults = totals_.counts;
   totals_.dropped.assign(layers, 0.0);
   totals_.balance_loss.resize(layers);
   totals_.z_loss.resize(layers);
@@ -76,7 +78,7 @@ autograd::TensorSpec StepWork::stream(int micro_batch) {
 Tensor StepWork::forward(int stage, int micro_batch, Tensor input) {
   load(micro_batch);
   const data::Batch& batch = batches_.at(micro_batch).batch;
-  InFlight flight{std::make_unique<Tape>(context_), {}, {}, {}};
+  InFlight flight{std::make_unique<Tape>(context_), {}, {}, {}, {}};
   flight.tape->on_parameter_ready = [this](autograd::Parameter& parameter) { on_ready(parameter); };
   if (input) flight.input = Variable::leaf(std::move(input), /*requires_gradient=*/true);
   model::ForwardInputs inputs;
@@ -120,6 +122,10 @@ void StepWork::add_routing(InFlight& flight, const std::vector<model::RoutingRes
     totals_.z_loss[index].add(layer.z_loss_value());
     for (const Variable& loss : layer.losses()) flight.losses.push_back(flight.tape->seed(loss));
     const int64_t experts = layer.counts.shape()[1];
+    if (layer.gradient_faults) flight.faults.emplace_back(index, layer.gradient_faults);
+    for (int64_t e = 0; layer.output_faults && e < experts; ++e) {
+      totals_.faults[index][static_cast<size_t>(e)] += static_cast<double>(layer.output_faults.data<int64_t>()[e]);
+    }
     for (int64_t e = 0; e < experts; ++e) {
       if (layer.loads) totals_.loads[index][static_cast<size_t>(e)].add(value_at(layer.loads, e));
       if (!layer.smooth_loads) continue;
@@ -131,7 +137,11 @@ void StepWork::add_routing(InFlight& flight, const std::vector<model::RoutingRes
       totals_.counts[index][static_cast<size_t>(j % experts)] += count;
       choices += count;
     }
-    totals_.dropped[index] += choices - static_cast<double>(layer.offsets.data<int64_t>()[experts]);
+    const int64_t* const offsets = layer.offsets.data<int64_t>();
+    totals_.dropped[index] += choices - static_cast<double>(offsets[experts]);
+    for (int64_t expert = 0; expert < experts; ++expert) {
+      totals_.kept[index][static_cast<size_t>(expert)] += static_cast<double>(offsets[expert + 1] - offsets[expert]);
+    }
   }
 }
 
@@ -141,6 +151,11 @@ Tensor StepWork::backward(int stage, int micro_batch, Tensor gradient, autograd:
   std::vector<Tape::Seed> seeds = std::move(flight.losses);
   if (flight.output) seeds.push_back({std::move(flight.output), std::move(gradient)});
   flight.tape->backward(std::move(seeds), part);
+  for (const auto& [index, faults] : std::exchange(flight.faults, {})) {
+    for (size_t expert = 0; expert < faults->size(); ++expert) {
+      totals_.faults[index][expert] += static_cast<double>((*faults)[expert]);
+    }
+  }
   Tensor result = flight.input ? flight.input.gradient() : Tensor();
   flight.input = Variable();
   if (part == autograd::BackwardPart::kAll) in_flight_.erase(found);

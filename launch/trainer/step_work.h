@@ -45,6 +45,8 @@ struct StepTotals {
   double data_wait = 0;
   std::vector<std::vector<double>> counts;  // likewise: choices of each expert (exact in f64)
   std::vector<double> dropped;
+  std::vector<std::vector<double>> kept;    // as counts: rows that the expert computes
+  std::vector<std::vector<double>> faults;  // likewise: those that were not finite
 };
 
 class StepWork final : public parallel::StageWork {
@@ -70,6 +72,8 @@ class StepWork final : public parallel::StageWork {
     std::unique_ptr<autograd::Tape> tape;
     autograd::Variable input, output;  // empty at the ends of the model
     std::vector<autograd::Tape::Seed> losses;
+    // By place among the MoE layers: filled by the backward.
+    std::vector<std::pair<size_t, std::shared_ptr<autograd::RowFaults>>> faults{};
   };
   struct Loaded {
     data::Batch batch;

@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/error.h"
+#include "launch/trainer/isolation_scalars.h"
 
 namespace cadre::launch {
 namespace {
@@ -56,6 +57,18 @@ void read_controls(const nlohmann::json& layers, std::vector<LayerControls>& con
 // Elements [begin, begin + count) of flat storage.
 TensorView flat_part(const Tensor& flat, int64_t begin, int64_t count) { return flat.flat_slice(begin, Shape{count}); }
 
+std::optional<optim::ExpertIsolation> isolation_of(const model::NetworkSettings& network,
+                                                   const model::ExpertLayout& layout,
+                                                   const optim::OptimizerSettings& optimizer) {
+  if (!network.moe.isolation) return std::nullopt;
+  return optim::ExpertIsolation(*network.moe.isolation, layout, optimizer.clip_norm);
+}
+
+void read_tensor(CheckpointReader& reader, const optim::SegmentState& segment, const optim::MomentTensor& tensor) {
+  reader.read_flat(moment_name(segment, tensor), segment.kept.begin,
+                   flat_part(tensor.tensor, segment.offset_in(tensor), segment.kept.count()));
+}
+
 }  // namespace
 
 std::vector<StateEntry> model_entries(const autograd::ParameterStore& store) {
@@ -78,7 +91,7 @@ TrainState::TrainState(const autograd::Context& context, const model::NetworkSet
       model_(store_, network, shard.experts(), shard.stages()),
       rules_(network.moe.rules, model_.experts()),
       optimizer_(context, materialised(store_, context, seed, shard.zero()), optimizer, shard_for(shard, store_, norm_),
-                 rules_) {
+                 rules_, isolation_of(network, model_.experts(), optimizer)) {
   controls = model::first_controls(context.allocator, model_.experts(), network.moe.router);
   share_biases();
 }
@@ -101,9 +114,10 @@ std::vector<StateEntry> TrainState::entries_to_save() const {
     add("/model/" + segment.name, segment, store_.values(), segment.offset + segment.owned.begin);
   }
   for (const optim::SegmentState& segment : optimizer_.segments()) {
-    for (const optim::MomentTensor& moment : optimizer_.moments()) {
+    for (const optim::MomentTensor& moment : optimizer_.state_tensors()) {
+      if (!segment.has(moment)) continue;
       add(moment_name(segment, moment), segment, moment.tensor,
-          segment.state_offset + segment.owned.begin - segment.kept.begin);
+          segment.offset_in(moment) + segment.owned.begin - segment.kept.begin);
     }
   }
   return entries;
@@ -117,12 +131,34 @@ nlohmann::json TrainState::scalars() {
   for (size_t i = 0; i < shard_.segments().size(); ++i) {
     steps[shard_.segments()[i].name] = static_cast<int64_t>(all.data<double>()[i]);
   }
-  return {{"step", step},
-          {"segment_steps", steps},
-          {"expert_fractions", json_of(controls, &LayerControls::fractions)},
-          {"expert_loads", json_of(controls, &LayerControls::loads)},
-          {"expert_smooth_loads", json_of(controls, &LayerControls::smooth_loads)},
-          {"expert_biases", json_of(controls, &LayerControls::bias)}};
+  nlohmann::json scalars = {{"step", step},
+                            {"segment_steps", steps},
+                            {"expert_fractions", json_of(controls, &LayerControls::fractions)},
+                            {"expert_loads", json_of(controls, &LayerControls::loads)},
+                            {"expert_smooth_loads", json_of(controls, &LayerControls::smooth_loads)},
+                            {"expert_biases", json_of(controls, &LayerControls::bias)}};
+  if (optimizer_.isolated() != nullptr) {
+    scalars["isolation"] = isolation_scalars(optimizer_.isolated()->isolation(), snapshot_steps());
+  }
+  return scalars;
+}
+
+// By isolated expert. Its segments are updated together.
+std::vector<int64_t> TrainState::snapshot_steps() {
+  const optim::ExpertIsolation& isolation = optimizer_.isolated()->isolation();
+  if (!isolation.settings().quarantine) return {};
+  std::vector<double> here;
+  for (const optim::SegmentState& segment : optimizer_.segments()) {
+    here.push_back(static_cast<double>(segment.snapshot_steps));
+  }
+  const Tensor all = norm_.gather(optimizer_.segments(), here);
+  std::vector<int64_t> steps(isolation.experts().size());
+  for (size_t i = 0; i < shard_.segments().size(); ++i) {
+    const GlobalSegment& segment = shard_.segments()[i];
+    const int place = segment.expert < 0 ? -1 : isolation.index_of(segment.layer, segment.expert);
+    if (place >= 0) steps[static_cast<size_t>(place)] = static_cast<int64_t>(all.data<double>()[i]);
+  }
+  return steps;
 }
 
 void read_biases(const nlohmann::json& scalars, const autograd::Context& context, model::Transformer& model) {
@@ -137,13 +173,21 @@ void read_biases(const nlohmann::json& scalars, const autograd::Context& context
 void TrainState::restore(CheckpointReader& reader) {
   for (const StateEntry& entry : model_entries(store_)) reader.read(entry.name, entry.data);
   for (const optim::SegmentState& segment : optimizer_.segments()) {
-    for (const optim::MomentTensor& moment : optimizer_.moments()) {
-      reader.read_flat(moment_name(segment, moment), segment.kept.begin,
-                       flat_part(moment.tensor, segment.state_offset, segment.kept.count()));
-    }
+    for (const optim::MomentTensor& moment : optimizer_.moments()) read_tensor(reader, segment, moment);
   }
   restore_scalars(reader.manifest().header.state, reader.directory().string());
+  if (optimizer_.isolated() != nullptr) restore_isolated(reader);
   store_.touch();
+}
+
+void TrainState::restore_isolated(CheckpointReader& reader) {
+  optimizer_.isolated()->start_anew(optimizer_.segments());
+  for (const optim::SegmentState& segment : optimizer_.segments()) {
+    if (segment.isolated < 0) continue;
+    for (const optim::MomentTensor& tensor : optimizer_.isolated()->tensors()) {
+      if (reader.has(moment_name(segment, tensor))) read_tensor(reader, segment, tensor);
+    }
+  }
 }
 
 void TrainState::restore_scalars(const nlohmann::json& scalars, const std::string& where) {
@@ -160,6 +204,13 @@ void TrainState::restore_scalars(const nlohmann::json& scalars, const std::strin
     read("expert_smooth_loads", &LayerControls::smooth_loads);
     read("expert_biases", &LayerControls::bias);
     share_biases();
+    if (optimizer_.isolated() == nullptr) return;
+    const std::vector<int64_t> snapshot_steps =
+        restore_isolation(scalars.value("isolation", nlohmann::json::object()), optimizer_.isolated()->isolation());
+    for (optim::SegmentState& segment : optimizer_.segments()) {
+      const int64_t steps = segment.isolated < 0 ? -1 : snapshot_steps[static_cast<size_t>(segment.isolated)];
+      segment.snapshot_steps = steps < 0 ? segment.steps : steps;
+    }
   } catch (const nlohmann::json::exception& failure) {
     throw CheckpointError(where + ": its run state does not fit this model: " + failure.what());
   }

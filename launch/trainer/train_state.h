@@ -34,11 +34,12 @@ class TrainState {
   // By MoE layer: what the last step left for the next one's routing, fractions, loads and biases.
   std::vector<model::LayerControls> controls;
 
-  // "/model/<segment>" and "/optimizer/<segment>/<moment>", views into live storage: what this rank owns; over all
+  // "/model/<segment>" and "/optimizer/<segment>/<tensor>", views into live storage: what this rank owns; over all
   // ranks, everything once.
   std::vector<StateEntry> entries_to_save() const;
   // Of the whole model. Collective.
   nlohmann::json scalars();
+  // What isolated experts have, and the checkpoint has not, begins anew.
   void restore(CheckpointReader& reader);
   // What scalars() gave; `where` is for errors.
   void restore_scalars(const nlohmann::json& scalars, const std::string& where);
@@ -46,6 +47,8 @@ class TrainState {
  private:
   // The model chooses experts by them without controls, too.
   void share_biases();
+  void restore_isolated(CheckpointReader& reader);
+  std::vector<int64_t> snapshot_steps();
 
   const autograd::Context& context_;
   const ModelShard& shard_;

@@ -48,6 +48,11 @@ Trainer::Shared Trainer::share(const StepTotals& totals, const Votes& mine) {
     for (const TreeSum& load : layer) loads.push_back(load.value());
   }
   shared.loss = totals.loss.value();
+  shared.tokens.global_targets = options_.step.global_target_tokens;
+  if (state_.optimizer().isolated() != nullptr) {
+    shared.tokens.kept = totals.kept;
+    shared.tokens.faults = totals.faults;
+  }
   std::vector<double> balance, z;
   for (const TreeSum& layer : totals.balance_loss) balance.push_back(layer.value());
   for (const TreeSum& layer : totals.z_loss) z.push_back(layer.value());
@@ -63,6 +68,8 @@ Trainer::Shared Trainer::share(const StepTotals& totals, const Votes& mine) {
   if (measures_loads_) {
     for (std::vector<double>& layer : shared.loads) add(layer);
   }
+  for (std::vector<double>& layer : shared.tokens.kept) add(layer);
+  for (std::vector<double>& layer : shared.tokens.faults) add(layer);
   Tensor packed = Tensor::empty(context_.allocator, Dtype::kF64, Shape{static_cast<int64_t>(slots.size())});
   for (size_t i = 0; i < slots.size(); ++i) packed.data<double>()[i] = *slots[i];
   for (const Axis axis : {Axis::kData, Axis::kPipeline}) {
@@ -79,8 +86,10 @@ void Trainer::steer(int64_t step) {
   const model::MoeSettings& moe = state_.model().settings().moe;
   options_.step.balance = model::balance_weights(moe.balance, step, options_.total_steps);
   options_.step.first_micro_batch = mesh_.along(Axis::kData).rank() * options_.step.micro_batches;
+  const optim::ExpertIsolation* isolation =
+      state_.optimizer().isolated() == nullptr ? nullptr : &state_.optimizer().isolated()->isolation();
   options_.step.controls = controls_of_step(context_.allocator, {state_.seed(), step, options_.total_steps},
-                                            state_.model().experts(), state_.rules(), state_.controls);
+                                            state_.model().experts(), state_.rules(), isolation, state_.controls);
 }
 
 // Biases: Wang et al., "Auxiliary-loss-free load balancing strategy for mixture-of-experts", 2024, algorithm 1.
@@ -119,11 +128,29 @@ StepMetrics Trainer::metrics_of(const Shared& shared, const optim::StepReport& u
   metrics.memory_in_use = memory.in_use;
   metrics.memory_peak = memory.peak;
   for (size_t i = 0; i < shared.counts.size(); ++i) {
-    LayerLoad load{state_.model().experts().moe_layers()[i], {}, static_cast<int64_t>(shared.dropped[i])};
+    LayerLoad load{state_.model().experts().moe_layers()[i], {}, static_cast<int64_t>(shared.dropped[i]), {}};
     for (const double count : shared.counts[i]) load.tokens.push_back(static_cast<int64_t>(count));
     metrics.experts.push_back(std::move(load));
   }
+  metrics.events = update.events;
+  if (state_.optimizer().isolated() != nullptr) add_isolation(metrics);
   return metrics;
+}
+
+// From the step's events, and the state after it.
+void Trainer::add_isolation(StepMetrics& metrics) const {
+  const optim::ExpertIsolation& isolation = state_.optimizer().isolated()->isolation();
+  for (LayerLoad& load : metrics.experts) {
+    load.isolation.emplace();
+    for (const optim::ExpertEvent& event : metrics.events) {
+      const bool skipped = event.layer == load.layer && event.kind != optim::ExpertEvent::Kind::kReadmitted;
+      if (skipped) load.isolation->skipped.push_back(event.expert);
+    }
+    for (size_t expert = 0; expert < load.tokens.size(); ++expert) {
+      const auto id = static_cast<int64_t>(expert);
+      if (isolation.quarantined(load.layer, id, metrics.step)) load.isolation->quarantined.push_back(id);
+    }
+  }
 }
 
 StepOutcome Trainer::step(const std::function<data::Batch()>& next_batch, const Votes& mine) {
@@ -140,7 +167,7 @@ StepOutcome Trainer::step(const std::function<data::Batch()>& next_batch, const 
   StepOutcome outcome;
   outcome.votes = shared.votes;
   const int64_t step = state_.step + 1;
-  const optim::StepReport update = state_.optimizer().step(step, options_.total_steps);
+  const optim::StepReport update = state_.optimizer().step(step, options_.total_steps, shared.tokens);
   outcome.finite = update.finite && std::isfinite(shared.loss);
   outcome.non_finite = std::isfinite(shared.loss) ? "the gradient of " + update.first_non_finite : "the loss";
   const double publishing = update.finite ? gradients_.publish() : 0;

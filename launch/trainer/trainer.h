@@ -50,6 +50,7 @@ class Trainer {
     double loss = 0, balance_loss = 0, z_loss = 0;
     std::vector<std::vector<double>> counts, loads;  // as in StepTotals
     std::vector<double> dropped;
+    optim::ExpertTokens tokens;  // where experts are isolated
     Votes votes;
   };
   Shared share(const StepTotals& totals, const Votes& mine);
@@ -58,6 +59,7 @@ class Trainer {
   // And of the next one, by this one's.
   void update_controls(const Shared& shared);
   StepMetrics metrics_of(const Shared& shared, const optim::StepReport& update, int64_t step) const;
+  void add_isolation(StepMetrics& metrics) const;
 
   const autograd::Context& context_;
   TrainState& state_;

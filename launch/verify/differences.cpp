@@ -23,7 +23,7 @@ class LossFunction {
     store_.materialise(context_, verify_case.seed);
     const model::MoeSettings& moe = verify_case.network.moe;
     controls_ = controls_of_step(*allocator_, {.seed = verify_case.seed}, model_.experts(),
-                                 optim::ExpertRules(moe.rules, model_.experts()),
+                                 optim::ExpertRules(moe.rules, model_.experts()), nullptr,
                                  model::first_controls(*allocator_, model_.experts(), moe.router));
   }
 

@@ -28,14 +28,17 @@ TEST(Guard, ZeroesRowsThatAreNotFiniteAndCountsThem) {
         set(rows, 6 * cols + cols / 2, poisons[2]);
         set(rows, 8 * cols, poisons[0]);  // past the last offset
         Tensor flags = zeros(Dtype::kI32, {9}), counts = zeros(Dtype::kI64, {4});
-        zero_non_finite_rows(exec, tensor_of<int64_t>({5}, {0, 2, 2, 7, 8}), rows, flags, counts);
+        set(rows, 7 * cols, poisons[0]);  // of an expert that is not guarded
+        zero_non_finite_rows(exec, tensor_of<int64_t>({5}, {0, 2, 2, 7, 8}), tensor_of<int32_t>({4}, {1, 1, 1, 0}),
+                             rows, flags, counts);
         EXPECT_EQ(values_of<int64_t>(counts), (std::vector<int64_t>{1, 0, 2, 0}));
-        for (int64_t i = 0; i < 8 * cols; ++i) {
+        for (int64_t i = 0; i < 7 * cols; ++i) {
           const int64_t row = i / cols;
           const bool bad = row == 1 || row == 4 || row == 6;
           EXPECT_EQ(flags.data<int32_t>()[row], bad ? 1 : 0);
           EXPECT_EQ(value_at(rows, i), bad ? 0 : before[static_cast<size_t>(i)]);
         }
+        EXPECT_TRUE(std::isnan(value_at(rows, 7 * cols)));
         EXPECT_TRUE(std::isnan(value_at(rows, 8 * cols)));
       }
     });
@@ -47,7 +50,7 @@ TEST(Guard, LargeNumbersAreFinite) {
   const Exec exec{pool, Isa::kPortable};
   const Tensor rows = tensor_of<float>({1, 3}, {3.4e38f, -3.4e38f, 1e-45f});
   Tensor flags = zeros(Dtype::kI32, {1}), counts = zeros(Dtype::kI64, {1});
-  zero_non_finite_rows(exec, tensor_of<int64_t>({2}, {0, 1}), rows, flags, counts);
+  zero_non_finite_rows(exec, tensor_of<int64_t>({2}, {0, 1}), tensor_of<int32_t>({1}, {1}), rows, flags, counts);
   EXPECT_EQ(counts.data<int64_t>()[0], 0);
 }
 

@@ -201,7 +201,7 @@ std::vector<OpCase> cases<GuardInputs>() {
   rows.live = 6;
   return {{"some",
            maker<GuardInputs>(std::make_shared<RowFaults>(3, 0)),
-           {rows, i64({0, 2, 2, 6}), f64(Shape{3}, {1, 1, 1})},
+           {rows, i64({0, 2, 2, 6}), f64(Shape{3}, {1, 1, 1}), i32(Shape{3}, {1, 0, 1})},
            {6}}};
 }
 
@@ -209,14 +209,17 @@ template <>
 std::vector<OpCase> cases<GuardOutputs>() {
   CaseInput rows = normal(Shape{7, 5}, 7);
   rows.live = 6;
-  return {{"some", maker<GuardOutputs>(), {rows, i64({0, 2, 2, 6}), f64(Shape{3}, {1, 1, 1})}, {6, -1, 6}}};
+  return {{"some",
+           maker<GuardOutputs>(),
+           {rows, i64({0, 2, 2, 6}), f64(Shape{3}, {1, 1, 1}), i32(Shape{3}, {1, 0, 1})},
+           {6, -1, 6}}};
 }
 
 template <>
 std::vector<OpCase> cases<GuardGates>() {
   return {{"some",
            maker<GuardGates>(nullptr),
-           {normal(Shape{7, 2}, 8), fewer_choices(7, 3, 2), f64(Shape{3}, {1, 1, 1})},
+           {normal(Shape{7, 2}, 8), fewer_choices(7, 3, 2), f64(Shape{3}, {1, 1, 1}), i32(Shape{3}, {1, 0, 1})},
            {}}};
 }
 

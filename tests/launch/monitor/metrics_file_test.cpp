@@ -64,6 +64,15 @@ TEST_F(MetricsFileTest, OneObjectAStepWithEveryField) {
   EXPECT_EQ(object.size(), 17u);
 }
 
+TEST_F(MetricsFileTest, IsolatedExpertsHaveListsOfTheSkippedAndTheQuarantined) {
+  StepMetrics m = step(1);
+  m.experts[0].isolation = LayerLoad::Isolation{{2}, {0, 2}};
+  m.experts[1].isolation.emplace();
+  EXPECT_EQ(json::parse(metrics_line(m, info())).at("experts"),
+            json::parse(R"([{"layer":1,"tokens":[10,20,30,40],"dropped":3,"skipped":[2],"quarantined":[0,2]},
+                      {"layer":2,"tokens":[25,25,25,25],"dropped":0,"skipped":[],"quarantined":[]}])"));
+}
+
 TEST_F(MetricsFileTest, WhatIsNotFiniteOrNotKnownIsNull) {
   StepMetrics m = step(1);
   m.loss = std::numeric_limits<double>::quiet_NaN();

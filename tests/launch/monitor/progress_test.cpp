@@ -93,6 +93,23 @@ TEST_F(ProgressTest, OnATerminalTheLatestValidationStays) {
   EXPECT_EQ(count_of(text, "validation 2.2500"), 3) << text;
 }
 
+TEST_F(ProgressTest, WhatHappensToAnExpertIsAWarning) {
+  using Kind = optim::ExpertEvent::Kind;
+  Progress progress(logger_, 10, 0, pipe_[1], false);
+  StepMetrics metrics = step(7);
+  metrics.events = {{1, 3, Kind::kSkipped, 0, 0}, {2, 0, Kind::kQuarantined, 4, 17}, {2, 5, Kind::kReadmitted, 0, 0}};
+  progress.on_step(metrics);
+  progress.on_step(step(8));
+  for (const char* wanted :
+       {"step 7: layers.1.experts.3: its gradient is not finite; it goes without this step's update",
+        "step 7: layers.2.experts.0: 4 of its rows are not finite; it goes back to its snapshot, in quarantine until "
+        "step 17",
+        "step 7: layers.2.experts.5: the quarantine is over"}) {
+    EXPECT_EQ(count_of(log(), wanted), 1) << log();
+  }
+  EXPECT_EQ(count_of(log(), "\n"), 3) << log();
+}
+
 TEST(FitFields, LastFieldsGoFirst) {
   EXPECT_EQ(fit_fields({"step 1", "loss 2", "ETA 3"}, 21), "step 1  loss 2  ETA 3");
   EXPECT_EQ(fit_fields({"step 1", "loss 2", "ETA 3"}, 20), "step 1  loss 2");

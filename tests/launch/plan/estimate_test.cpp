@@ -182,6 +182,25 @@ TEST(Estimate, MemoryAndTrafficAreThoseOfReplicas) {
   }
 }
 
+TEST(Estimate, MemoryAndTrafficHaveWhatIsolatedExpertsNeed) {
+  Settings settings = testing::plan_settings();
+  settings.moe.ffn_hidden_size = 512;  // so that it matters
+  settings.moe.isolation.emplace();
+  settings.moe.isolation->accumulate_tokens = 100;
+  settings.moe.isolation->quarantine.emplace();
+  for (const char* experts : {"layers.*.experts.*", "layers.*.experts.0..3"}) {
+    settings.moe.isolation->experts = experts;
+    for (const int64_t zero : {0, 1}) {
+      settings.parallel.zero = zero;
+      compare(settings, {{Layout{1, 1, 1}}, {Layout{2, 1, 1}}});
+    }
+  }
+  settings.moe.isolation->experts = "layers.*.experts.*";
+  compare(settings, {{Layout{4, 1, 2}}});
+  settings.parallel.zero = 0;
+  compare(settings, {{Layout{1, 2, 1}}});
+}
+
 TEST(Estimate, ShardedStateIsSharedByTheRanksThatHoldTheSame) {
   testing::Machine machine;
   const auto memory_with = [&](int64_t zero) {

@@ -83,6 +83,10 @@ void random_router(Rng& rng, model::MoeSettings& moe) {
   if (rng.below(2) == 0) moe.balance.importance_coef = 0.1;
   if (rng.below(2) == 0) moe.balance.hinge_coef = 0.1;
   if (rng.below(2) == 0) moe.balance.entropy_coef = -0.05;
+  if (rng.below(3) == 0) {
+    moe.isolation.emplace();
+    if (rng.below(2) == 0) moe.isolation->loss_scale.emplace();
+  }
   if (rng.below(2) == 0) return;
   model::ExpertRuleSettings rule;
   rule.experts = "layers.*.experts.0";
@@ -114,7 +118,10 @@ Settings random_settings(Rng& rng) {
   s.moe.drop_policy = pick(rng, {kernels::DropPolicy::kByScore, kernels::DropPolicy::kByPosition});
   s.moe.balance.scope =
       pick(rng, {model::BalanceScope::kSequence, model::BalanceScope::kMicroBatch, model::BalanceScope::kGlobalBatch});
-  if (model::ExpertLayout(s.network()).moe_layers().empty()) s.moe.rules.clear();
+  if (model::ExpertLayout(s.network()).moe_layers().empty()) {
+    s.moe.rules.clear();
+    s.moe.isolation.reset();
+  }
   s.parallel.dispatcher = pick(rng, {parallel::DispatcherKind::kAllToAll, parallel::DispatcherKind::kAllGather});
   s.parallel.overlap_chunks = static_cast<int64_t>(1 + rng.below(4));
   if (rng.below(3) == 0) s.parallel.max_dispatch_tokens = static_cast<int64_t>(1 + rng.below(20));
