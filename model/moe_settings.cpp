@@ -53,6 +53,15 @@ void Schema<model::ExpertRuleSettings>::fields(Fields<model::ExpertRuleSettings>
   f.add("clip_norm", &S::clip_norm,
         "Largest norm of one such expert's gradient, before the global norm is taken; null: as before")
       .above(0);
+  f.add("beta1", &S::beta1, "Instead of optimizer.beta1; null: as before").min(0);
+  f.add("beta2", &S::beta2, "Instead of optimizer.beta2; null: as before").min(0);
+  f.add("eps", &S::eps, "Instead of optimizer.eps; null: as before").above(0);
+  f.add("momentum", &S::momentum, "Instead of optimizer.momentum; null: as before").min(0);
+  f.add("loss_scale", &S::loss_scale,
+        "Multiplies the gradients within such an expert, and is divided out before its norm is taken; powers of 2 "
+        "change "
+        "no bit; null: as before")
+      .above(0);
   f.add("frozen", &S::frozen,
         "While it is true (step <= 100), weights, moments and step count stay, and the gradient counts in no norm; "
         "null: as before");

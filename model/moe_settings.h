@@ -70,6 +70,8 @@ struct ExpertRuleSettings {
   std::optional<config::Expression> lr_scale;
   std::optional<config::Expression> weight_decay;
   std::optional<config::Expression> clip_norm;
+  std::optional<config::Expression> beta1, beta2, eps, momentum;
+  std::optional<config::Expression> loss_scale;
   std::optional<config::Expression> frozen;
   std::optional<config::Expression> detached_input;
   std::optional<config::Expression> detached_router;

@@ -41,11 +41,26 @@ ExpertRules::ByExpert ExpertRules::at(int64_t step, int64_t steps) const {
       return result;
     };
     const auto lr_scale = number("lr_scale", rule.lr_scale), weight_decay = number("weight_decay", rule.weight_decay);
-    const auto clip_norm = number("clip_norm", rule.clip_norm);
-    if (clip_norm && *clip_norm == 0) {
-      throw ExpertLayoutError(fmt::format("moe.rules[{}].clip_norm", i),
-                              fmt::format("is 0 at step {}, wanted > 0", step));
-    }
+    const auto below_one = [&](const char* key, const std::optional<config::Expression>& value) {
+      const auto result = number(key, value);
+      if (result && *result >= 1) {
+        throw ExpertLayoutError(fmt::format("moe.rules[{}].{}", i, key),
+                                fmt::format("is {} at step {}, wanted below 1", *result, step));
+      }
+      return result;
+    };
+    const auto above_zero = [&](const char* key, const std::optional<config::Expression>& value) {
+      const auto result = number(key, value);
+      if (result && *result == 0) {
+        throw ExpertLayoutError(fmt::format("moe.rules[{}].{}", i, key),
+                                fmt::format("is 0 at step {}, wanted > 0", step));
+      }
+      return result;
+    };
+    const auto beta1 = below_one("beta1", rule.beta1), beta2 = below_one("beta2", rule.beta2);
+    const auto momentum = below_one("momentum", rule.momentum), eps = above_zero("eps", rule.eps);
+    const auto loss_scale = above_zero("loss_scale", rule.loss_scale),
+               clip_norm = above_zero("clip_norm", rule.clip_norm);
     const auto frozen = number("frozen", rule.frozen);
     const auto detached_input = number("detached_input", rule.detached_input);
     const auto detached_router = number("detached_router", rule.detached_router);
@@ -59,6 +74,11 @@ ExpertRules::ByExpert ExpertRules::at(int64_t step, int64_t steps) const {
       if (lr_scale) of.lr_scale = *lr_scale;
       if (weight_decay) of.weight_decay = weight_decay;
       if (clip_norm) of.clip_norm = clip_norm;
+      if (beta1) of.beta1 = beta1;
+      if (beta2) of.beta2 = beta2;
+      if (eps) of.eps = eps;
+      if (momentum) of.momentum = momentum;
+      if (loss_scale) of.loss_scale = *loss_scale;
       if (frozen) of.frozen = *frozen != 0;
       if (detached_input) of.detached_input = *detached_input != 0;
       if (detached_router) of.detached_router = *detached_router != 0;

@@ -12,8 +12,10 @@ namespace cadre::optim {
 
 struct ExpertRule {
   double lr_scale = 1;
-  std::optional<double> weight_decay;  // none: the optimizer's
-  std::optional<double> clip_norm;     // none: only the global one
+  std::optional<double> weight_decay;                 // none: the optimizer's
+  std::optional<double> clip_norm;                    // none: only the global one
+  std::optional<double> beta1, beta2, eps, momentum;  // likewise
+  double loss_scale = 1;                              // of the backward through it, divided out before all else
   bool frozen = false;
   bool detached_input = false;   // no gradient into what it reads
   bool detached_router = false;  // none into its gate

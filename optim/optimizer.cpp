@@ -5,6 +5,7 @@
 #include <map>
 #include <unordered_map>
 
+#include "kernels/elementwise.h"
 #include "model/transformer.h"
 #include "optim/schedule.h"
 
@@ -143,6 +144,16 @@ std::vector<std::vector<double>> Optimizer::owned_squares() const {
   return pieces;
 }
 
+void Optimizer::divide_by_loss_scales(const ExpertRules::ByExpert& rules) {
+  for (const SegmentState& segment : segments_) {
+    if (segment.expert < 0) continue;
+    const auto found = rules.find({segment.layer, segment.expert});
+    if (found == rules.end() || found->second.loss_scale == 1) continue;
+    const Tensor gradient = gradients().flat_slice(gradient_offset(segment), Shape{segment.kept.count()});
+    kernels::scale(context_.exec, 1 / found->second.loss_scale, gradient);
+  }
+}
+
 // An expert's own clipping comes before the global norm.
 void Optimizer::apply_rules(const std::vector<double>& squares, const ExpertRules::ByExpert& rules) {
   if (rules_.empty()) return;
@@ -201,9 +212,10 @@ StepReport Optimizer::report_of(const std::vector<double>& squares) {
 }
 
 StepReport Optimizer::step(int64_t step, int64_t total_steps, const ExpertTokens& tokens) {
+  const ExpertRules::ByExpert rules = rules_.at(step, total_steps);
+  divide_by_loss_scales(rules);
   if (isolated_) isolated_->prepare(segments_);
   const std::vector<double> squares = norm_->squares(segments_, owned_squares());
-  const ExpertRules::ByExpert rules = rules_.at(step, total_steps);
   apply_rules(squares, rules);
   StepReport report = report_of(squares);
   for (SegmentState& segment : segments_) {
@@ -229,7 +241,8 @@ void Optimizer::update_adamw(double lr) {
   std::vector<kernels::AdamWSegment> updates;
   for (const SegmentState& s : segments_) {
     if (!s.updates) continue;
-    updates.push_back({place_of(s), lr * s.rule.lr_scale, settings_.beta1, settings_.beta2, settings_.eps,
+    updates.push_back({place_of(s), lr * s.rule.lr_scale, s.rule.beta1.value_or(settings_.beta1),
+                       s.rule.beta2.value_or(settings_.beta2), s.rule.eps.value_or(settings_.eps),
                        s.rule.weight_decay.value_or(s.weight_decay), s.steps, s.clip_factor});
   }
   kernels::adamw(context_.exec, updates, store_.values(), gradients(), first_moment_, second_moment_);
@@ -239,8 +252,8 @@ void Optimizer::update_sgd(double lr) {
   std::vector<kernels::SgdSegment> updates;
   for (const SegmentState& s : segments_) {
     if (!s.updates) continue;
-    updates.push_back({place_of(s), lr * s.rule.lr_scale, settings_.momentum, settings_.nesterov,
-                       s.rule.weight_decay.value_or(s.weight_decay), s.clip_factor});
+    updates.push_back({place_of(s), lr * s.rule.lr_scale, s.rule.momentum.value_or(settings_.momentum),
+                       settings_.nesterov, s.rule.weight_decay.value_or(s.weight_decay), s.clip_factor});
   }
   kernels::sgd(context_.exec, updates, store_.values(), gradients(), first_moment_);
 }

@@ -62,6 +62,7 @@ class Optimizer {
   void place_state();
   kernels::StatePlace place_of(const SegmentState& segment) const;
   std::vector<std::vector<double>> owned_squares() const;
+  void divide_by_loss_scales(const ExpertRules::ByExpert& rules);
   void apply_rules(const std::vector<double>& squares, const ExpertRules::ByExpert& rules);
   std::vector<IsolatedGradient> isolated_gradients(const std::vector<double>& squares,
                                                    const ExpertRules::ByExpert& rules,

@@ -53,7 +53,7 @@ std::vector<int64_t> absent_ones(const std::vector<Steered>& experts, uint64_t s
 
 void add_guards(Allocator& allocator, const std::vector<Steered>& steered, LayerControls& controls) {
   const bool guards = std::any_of(steered.begin(), steered.end(), [](const Steered& s) {
-    return s.rule.detached_input || s.rule.detached_router || s.isolated;
+    return s.rule.detached_input || s.rule.detached_router || s.isolated || s.loss_scale != 1;
   });
   if (!guards) return;
   const auto experts = static_cast<int64_t>(steered.size());
@@ -93,10 +93,11 @@ std::vector<LayerControls> controls_of_step(Allocator& allocator, const SteeredS
       Steered& of = steered[static_cast<size_t>(expert)];
       const auto found = by_expert.find({static_cast<int>(layer), static_cast<int>(expert)});
       if (found != by_expert.end()) of.rule = found->second;
+      of.loss_scale = of.rule.loss_scale;
       of.isolated = isolation != nullptr && isolation->index_of(layer, expert) >= 0;
       if (!of.isolated) continue;
       of.quarantined = isolation->quarantined(layer, expert, step.step);
-      of.loss_scale = isolation->loss_scale(layer, expert);
+      of.loss_scale *= isolation->loss_scale(layer, expert);
     }
     const uint64_t stream = static_cast<uint64_t>(step.step) << 16 | static_cast<uint64_t>(layer);
     const std::vector<int64_t> absent = absent_ones(steered, step.seed, stream, layout.layer(layer).top_k);

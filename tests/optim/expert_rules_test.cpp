@@ -43,7 +43,10 @@ TEST(ExpertRules, LaterOnesWinKeyByKey) {
   const ExpertRules::ByExpert third = rules.at(3, 100), sixth = rules.at(6, 100);
   EXPECT_EQ(third.size(), 6u);
   EXPECT_DOUBLE_EQ(third.at({0, 0}).lr_scale, 0.3);
-  EXPECT_EQ(third.at({1, 2}), (ExpertRule{3, 0.5, std::nullopt, false}));
+  ExpertRule wanted;
+  wanted.lr_scale = 3;
+  wanted.weight_decay = 0.5;
+  EXPECT_EQ(third.at({1, 2}), wanted);
   EXPECT_TRUE(sixth.at({1, 2}).frozen);
   EXPECT_FALSE(sixth.at({1, 1}).frozen);
 }
@@ -60,6 +63,12 @@ TEST(ExpertRules, ErrorsNameTheRule) {
   rule.lr_scale.reset();
   rule.clip_norm = config::Expression("steps - 1");
   EXPECT_EQ(error_of(rule), "moe.rules[0].clip_norm: is 0 at step 1, wanted > 0");
+  rule.clip_norm.reset();
+  rule.beta2 = config::Expression("1 + step");
+  EXPECT_EQ(error_of(rule), "moe.rules[0].beta2: is 2 at step 1, wanted below 1");
+  rule.beta2.reset();
+  rule.dropout = config::Expression("step + 0.5");
+  EXPECT_EQ(error_of(rule), "moe.rules[0].dropout: is 1.5 at step 1, wanted a probability");
 }
 
 // A matrix and the three experts of a layer, of two segments each.
@@ -161,6 +170,47 @@ TEST_F(RuledOptimizer, AFrozenExpertsGradientMayBeAnythingButAClippedOnesMustBeF
   const StepReport report = optimizer.step(2, 10);
   EXPECT_FALSE(report.finite);
   EXPECT_EQ(report.first_non_finite, "layers.1.moe.experts.1.w1");
+}
+
+TEST_F(RuledOptimizer, MomentumAndLossScaleAreAnExpertsOwn) {
+  model::ExpertRuleSettings heavy = rule_for("layers.1.experts.0"), scaled = rule_for("layers.1.experts.1");
+  heavy.momentum = config::Expression(0.5);
+  scaled.loss_scale = config::Expression(1024.0);
+  scaled.clip_norm = config::Expression(0.5);
+  Optimizer optimizer(context_, store_, settings_, {}, ExpertRules({heavy, scaled}, two_layers_of_three()));
+  for (int64_t step = 1; step <= 2; ++step) {
+    random_gradients(1);
+    const double norm = norm_of_expert(1);
+    double* const gradient = store_.gradients().data<double>() + store_.find("experts")->offset + 16;
+    for (int64_t i = 0; i < 16; ++i) gradient[i] *= 1024;
+    const std::vector<double> before = values();
+    optimizer.step(step, 10);
+    EXPECT_NEAR(taken(before, 0), step == 1 ? 1 : 1.5, 1e-9);
+    EXPECT_NEAR(norm_of_expert(1), norm, 1e-12) << "divided out, in place";
+    EXPECT_NEAR(taken(before, 1), 0.5 / norm, 1e-9);
+    EXPECT_NEAR(taken(before, 2), 1, 1e-9);
+  }
+}
+
+TEST_F(RuledOptimizer, DecayRatesOfMomentsAreAnExpertsOwn) {
+  settings_.kind = OptimizerKind::kAdamW;
+  model::ExpertRuleSettings rule = rule_for("layers.1.experts.0");
+  rule.beta1 = config::Expression(0.0);
+  rule.beta2 = config::Expression(0.0);
+  rule.eps = config::Expression("1e-12");
+  Optimizer optimizer(context_, store_, settings_, {}, ExpertRules({rule}, two_layers_of_three()));
+  for (int64_t step = 1; step <= 3; ++step) {
+    random_gradients(static_cast<uint64_t>(step));
+    const std::vector<double> before = values();
+    optimizer.step(step, 10);
+    const auto begin = static_cast<size_t>(store_.find("experts")->offset);
+    double others = 0;
+    for (size_t i = begin; i < begin + 16; ++i) {
+      EXPECT_NEAR(std::abs(values()[i] - before[i]), 1, 1e-9) << "without memory a step is the gradient's sign";
+      others += std::abs(values()[i + 16] - before[i + 16]);
+    }
+    EXPECT_TRUE(step == 1 || std::abs(others - 16) > 0.5);
+  }
 }
 
 TEST_F(RuledOptimizer, WeightDecayIsAnExpertsOwn) {
