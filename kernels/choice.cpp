@@ -59,6 +59,28 @@ void choose_in_turn(int64_t experts, TensorView ids) {
   }
 }
 
+// visit(weight, place in the dense row), for every id that is one.
+template <class T>
+void each_place(TensorView weights, TensorView ids, TensorView dense, const auto& visit) {
+  const int64_t k = ids.cols();
+  for (int64_t slot = 0; slot < ids.shape.elements(); ++slot) {
+    const int32_t id = ids.as<int32_t>()[slot];
+    visit(weights.as<T>()[slot], id < 0 ? nullptr : dense.as<T>() + slot / k * dense.row_stride + id);
+  }
+}
+
+template <class T>
+void spread_all(TensorView weights, TensorView ids, TensorView dense) {
+  each_place<T>(weights, ids, dense, [](const T& weight, T* place) {
+    if (place != nullptr) *place = weight;
+  });
+}
+
+template <class T>
+void collect_all(TensorView dense, TensorView ids, TensorView weights) {
+  each_place<T>(weights, ids, dense, [](T& weight, const T* place) { weight = place == nullptr ? 0 : *place; });
+}
+
 }  // namespace
 
 void choose_experts(const Exec& exec, TensorView probs, TensorView bias, const Choice& choice, TensorView ids) {
@@ -124,32 +146,6 @@ void gate_weights_backward(const Exec& exec, TensorView probs, TensorView ids, b
     cpu::gate_weights_backward(task, dweights.as<float>(), rows_of(dprobs), accumulate, begin, end);
   });
 }
-
-namespace {
-
-// visit(weight, place in the dense row), for every id that is one.
-template <class T>
-void each_place(TensorView weights, TensorView ids, TensorView dense, const auto& visit) {
-  const int64_t k = ids.cols();
-  for (int64_t slot = 0; slot < ids.shape.elements(); ++slot) {
-    const int32_t id = ids.as<int32_t>()[slot];
-    visit(weights.as<T>()[slot], id < 0 ? nullptr : dense.as<T>() + slot / k * dense.row_stride + id);
-  }
-}
-
-template <class T>
-void spread_all(TensorView weights, TensorView ids, TensorView dense) {
-  each_place<T>(weights, ids, dense, [](const T& weight, T* place) {
-    if (place != nullptr) *place = weight;
-  });
-}
-
-template <class T>
-void collect_all(TensorView dense, TensorView ids, TensorView weights) {
-  each_place<T>(weights, ids, dense, [](T& weight, const T* place) { weight = place == nullptr ? 0 : *place; });
-}
-
-}  // namespace
 
 void spread_weights(const Exec& exec, TensorView weights, TensorView ids, TensorView dense) {
   const char* op = "spread_weights";

@@ -3,28 +3,16 @@
 #include <cmath>
 #include <numeric>
 
+#include "autograd/ops/elements.h"
 #include "kernels/choice.h"
 #include "kernels/router.h"
 
 namespace cadre::autograd {
 namespace {
 
-// These tensors are small: [scopes, experts].
-double read(TensorView view, int64_t i) {
-  return view.dtype == Dtype::kF64 ? view.as<double>()[i] : static_cast<double>(view.as<float>()[i]);
-}
-
-void write(TensorView view, int64_t i, double value) {
-  if (view.dtype == Dtype::kF64) {
-    view.as<double>()[i] = value;
-  } else {
-    view.as<float>()[i] = static_cast<float>(value);
-  }
-}
-
 std::vector<double> row_of(TensorView view, int64_t row) {
   std::vector<double> values(static_cast<size_t>(view.cols()));
-  for (int64_t e = 0; e < view.cols(); ++e) values[static_cast<size_t>(e)] = read(view, row * view.row_stride + e);
+  for (int64_t e = 0; e < view.cols(); ++e) values[static_cast<size_t>(e)] = read_element(view, row, e);
   return values;
 }
 
@@ -123,7 +111,7 @@ void SwitchLoss::backward_inputs(Backward& b) const {
       *b.gradient(0).as<double>() * weight_.coef * static_cast<double>(experts) / weight_.global_tokens;
   for (int64_t s = 0; s < dsums.rows(); ++s) {
     const std::vector<double> fractions = fractions_of(counts, given, s);
-    for (int64_t e = 0; e < experts; ++e) write(dsums, s * experts + e, scale * fractions[static_cast<size_t>(e)]);
+    for (int64_t e = 0; e < experts; ++e) write_element(dsums, s, e, scale * fractions[static_cast<size_t>(e)]);
   }
 }
 
@@ -155,7 +143,7 @@ void LoadLoss::backward_inputs(Backward& b) const {
   for (int64_t s = 0; s < dsums.rows(); ++s) {
     const Measured measured = measure_loads(measure_, before ? row_of(before, 0) : row_of(sums, s));
     for (int64_t e = 0; e < dsums.cols(); ++e) {
-      write(dsums, s * dsums.cols() + e, scale * measured.slopes[static_cast<size_t>(e)]);
+      write_element(dsums, s, e, scale * measured.slopes[static_cast<size_t>(e)]);
     }
   }
 }
@@ -168,7 +156,7 @@ std::vector<TensorSpec> ZLoss::infer(std::span<const TensorSpec> in) const {
 void ZLoss::forward(const Forward& f) const {
   if (f.context.exec.dry) return;
   double squares = 0;
-  for (int64_t t = 0; t < f.in[0].shape.elements(); ++t) squares += read(f.in[0], t) * read(f.in[0], t);
+  for (int64_t t = 0; t < f.in[0].shape.elements(); ++t) squares += std::pow(read_element(f.in[0], 0, t), 2);
   *f.out[0].as<double>() = weight_.coef * squares / weight_.global_tokens;
 }
 
@@ -176,14 +164,14 @@ void ZLoss::backward_inputs(Backward& b) const {
   const TensorView dlse = b.target(0).view, lse = b.in(0);
   if (b.context().exec.dry) return;
   const double scale = 2 * *b.gradient(0).as<double>() * weight_.coef / weight_.global_tokens;
-  for (int64_t t = 0; t < dlse.shape.elements(); ++t) write(dlse, t, scale * read(lse, t));
+  for (int64_t t = 0; t < dlse.shape.elements(); ++t) write_element(dlse, 0, t, scale * read_element(lse, 0, t));
 }
 
 namespace {
 
 double total_of(TensorView scores, int64_t token) {
   double total = 0;
-  for (int64_t e = 0; e < scores.cols(); ++e) total += read(scores, token * scores.row_stride + e);
+  for (int64_t e = 0; e < scores.cols(); ++e) total += read_element(scores, token, e);
   return total;
 }
 
@@ -191,7 +179,7 @@ double total_of(TensorView scores, int64_t token) {
 double entropy_of(TensorView scores, int64_t token, double total) {
   double entropy = 0;
   for (int64_t e = 0; e < scores.cols(); ++e) {
-    const double q = read(scores, token * scores.row_stride + e) / total;
+    const double q = read_element(scores, token, e) / total;
     if (q > 0) entropy -= q * std::log(q);
   }
   return entropy;
@@ -219,8 +207,8 @@ void EntropyLoss::backward_inputs(Backward& b) const {
   for (int64_t t = 0; t < scores.rows(); ++t) {
     const double total = total_of(scores, t), entropy = entropy_of(scores, t, total);
     for (int64_t e = 0; e < scores.cols(); ++e) {
-      const double q = read(scores, t * scores.row_stride + e) / total;
-      write(dscores, t * dscores.row_stride + e, q > 0 ? -scale * (std::log(q) + entropy) / total : 0);
+      const double q = read_element(scores, t, e) / total;
+      write_element(dscores, t, e, q > 0 ? -scale * (std::log(q) + entropy) / total : 0);
     }
   }
 }
@@ -235,7 +223,7 @@ void RowShares::forward(const Forward& f) const {
   for (int64_t t = 0; t < f.in[0].rows(); ++t) {
     const double total = total_of(f.in[0], t);
     for (int64_t e = 0; e < f.in[0].cols(); ++e) {
-      write(f.out[0], t * f.out[0].row_stride + e, read(f.in[0], t * f.in[0].row_stride + e) / total);
+      write_element(f.out[0], t, e, read_element(f.in[0], t, e) / total);
     }
   }
 }
@@ -248,10 +236,10 @@ void RowShares::backward_inputs(Backward& b) const {
     const double total = total_of(scores, t);
     double mean = 0;
     for (int64_t e = 0; e < scores.cols(); ++e) {
-      mean += read(scores, t * scores.row_stride + e) / total * read(gradient, t * gradient.row_stride + e);
+      mean += read_element(scores, t, e) / total * read_element(gradient, t, e);
     }
     for (int64_t e = 0; e < scores.cols(); ++e) {
-      write(dscores, t * dscores.row_stride + e, (read(gradient, t * gradient.row_stride + e) - mean) / total);
+      write_element(dscores, t, e, (read_element(gradient, t, e) - mean) / total);
     }
   }
 }

@@ -5,22 +5,10 @@
 #include <numbers>
 #include <numeric>
 
+#include "autograd/ops/elements.h"
+
 namespace cadre::autograd {
 namespace {
-
-double read(TensorView view, int64_t row, int64_t col) {
-  const int64_t at = row * view.row_stride + col;
-  return view.dtype == Dtype::kF64 ? view.as<double>()[at] : static_cast<double>(view.as<float>()[at]);
-}
-
-void write(TensorView view, int64_t row, int64_t col, double value) {
-  const int64_t at = row * view.row_stride + col;
-  if (view.dtype == Dtype::kF64) {
-    view.as<double>()[at] = value;
-  } else {
-    view.as<float>()[at] = static_cast<float>(value);
-  }
-}
 
 double softplus(double x) { return std::max(x, 0.0) + std::log1p(std::exp(-std::abs(x))); }
 double sigmoid(double x) { return 1 / (1 + std::exp(-x)); }
@@ -39,7 +27,7 @@ Threshold threshold_of(TensorView noisy, int64_t token, int64_t k) {
   std::vector<int64_t> order(static_cast<size_t>(noisy.cols()));
   std::iota(order.begin(), order.end(), 0);
   std::stable_sort(order.begin(), order.end(),
-                   [&](int64_t a, int64_t b) { return read(noisy, token, a) > read(noisy, token, b); });
+                   [&](int64_t a, int64_t b) { return read_element(noisy, token, a) > read_element(noisy, token, b); });
   return {std::move(order), k};
 }
 
@@ -49,8 +37,9 @@ void each_expert(TensorView logits, TensorView spread, TensorView noisy, int64_t
   const Threshold threshold = threshold_of(noisy, token, k);
   for (int64_t place = 0; place < logits.cols(); ++place) {
     const int64_t expert = threshold.order[static_cast<size_t>(place)], rival = threshold.rival(place < k);
-    const double deviation = softplus(read(spread, token, expert));
-    visit(expert, rival, deviation, (read(logits, token, expert) - read(noisy, token, rival)) / deviation);
+    const double deviation = softplus(read_element(spread, token, expert));
+    visit(expert, rival, deviation,
+          (read_element(logits, token, expert) - read_element(noisy, token, rival)) / deviation);
   }
 }
 
@@ -85,7 +74,8 @@ void AddNoise::forward(const Forward& f) const {
   if (f.context.exec.dry) return;
   for (int64_t t = 0; t < out.rows(); ++t) {
     for (int64_t e = 0; e < out.cols(); ++e) {
-      write(out, t, e, read(f.in[0], t, e) + read(out, t, e) * softplus(read(f.in[1], t, e)));
+      write_element(out, t, e,
+                    read_element(f.in[0], t, e) + read_element(out, t, e) * softplus(read_element(f.in[1], t, e)));
     }
   }
 }
@@ -96,7 +86,8 @@ void AddNoise::backward_inputs(Backward& b) const {
     kernels::fill_normal(b.context().exec, draws_, dspread);
     for (int64_t t = 0; t < dspread.rows() && !b.context().exec.dry; ++t) {
       for (int64_t e = 0; e < dspread.cols(); ++e) {
-        write(dspread, t, e, read(dspread, t, e) * sigmoid(read(spread, t, e)) * read(gradient, t, e));
+        write_element(dspread, t, e,
+                      read_element(dspread, t, e) * sigmoid(read_element(spread, t, e)) * read_element(gradient, t, e));
       }
     }
   }
@@ -114,7 +105,7 @@ void NoisyLoad::forward(const Forward& f) const {
   if (f.context.exec.dry) return;
   for (int64_t t = 0; t < f.out[0].rows(); ++t) {
     each_expert(f.in[0], f.in[1], f.in[2], t, top_k_,
-                [&](int64_t e, int64_t, double, double z) { write(f.out[0], t, e, normal_below(z)); });
+                [&](int64_t e, int64_t, double, double z) { write_element(f.out[0], t, e, normal_below(z)); });
   }
 }
 
@@ -124,12 +115,12 @@ void NoisyLoad::backward_inputs(Backward& b) const {
   const TensorView logits = b.in(0), spread = b.in(1), noisy = b.in(2), gradient = b.gradient(0);
   if (b.context().exec.dry) return;
   for (int64_t t = 0; t < logits.rows(); ++t) {
-    for (int64_t e = 0; e < logits.cols(); ++e) write(dnoisy, t, e, 0);
+    for (int64_t e = 0; e < logits.cols(); ++e) write_element(dnoisy, t, e, 0);
     each_expert(logits, spread, noisy, t, top_k_, [&](int64_t e, int64_t rival, double deviation, double z) {
-      const double slope = read(gradient, t, e) * normal_density(z) / deviation;
-      write(dlogits, t, e, slope);
-      write(dspread, t, e, -slope * z * sigmoid(read(spread, t, e)));
-      write(dnoisy, t, rival, read(dnoisy, t, rival) - slope);
+      const double slope = read_element(gradient, t, e) * normal_density(z) / deviation;
+      write_element(dlogits, t, e, slope);
+      write_element(dspread, t, e, -slope * z * sigmoid(read_element(spread, t, e)));
+      write_element(dnoisy, t, rival, read_element(dnoisy, t, rival) - slope);
     });
   }
 }

@@ -2,26 +2,13 @@
 #include <cmath>
 #include <limits>
 
+#include "autograd/ops/elements.h"
 #include "autograd/ops/router.h"
 
 namespace cadre::autograd {
 namespace {
 
 constexpr double kAbsent = -std::numeric_limits<double>::infinity();
-
-double read(TensorView view, int64_t row, int64_t col) {
-  const int64_t at = row * view.row_stride + col;
-  return view.dtype == Dtype::kF64 ? view.as<double>()[at] : static_cast<double>(view.as<float>()[at]);
-}
-
-void write(TensorView view, int64_t row, int64_t col, double value) {
-  const int64_t at = row * view.row_stride + col;
-  if (view.dtype == Dtype::kF64) {
-    view.as<double>()[at] = value;
-  } else {
-    view.as<float>()[at] = static_cast<float>(value);
-  }
-}
 
 // In place; returns the log-sum-exp. All absent: all 0, and 0.
 double softmax(double* x, int64_t count) {
@@ -47,12 +34,12 @@ Levels levels_of(TensorView group_logits, TensorView logits, TensorView mask, in
   Levels levels{{}, {}, std::vector<double>(static_cast<size_t>(groups + 1)), size};
   for (int64_t e = 0; e < experts; ++e) {
     const bool absent = mask && mask.as<double>()[e] == kAbsent;
-    levels.experts.push_back(absent ? kAbsent : read(logits, token, e));
+    levels.experts.push_back(absent ? kAbsent : read_element(logits, token, e));
   }
   for (int64_t g = 0; g < groups; ++g) {
     double* const of_group = levels.experts.data() + g * size;
     const bool absent = *std::max_element(of_group, of_group + size) == kAbsent;
-    levels.groups.push_back(absent ? kAbsent : read(group_logits, token, g));
+    levels.groups.push_back(absent ? kAbsent : read_element(group_logits, token, g));
     levels.lse[static_cast<size_t>(g + 1)] = softmax(of_group, size);
   }
   levels.lse[0] = softmax(levels.groups.data(), groups);
@@ -83,9 +70,10 @@ void TwoLevelScores::forward(const Forward& f) const {
     const Levels levels = levels_of(f.in[0], f.in[1], f.in[2], t);
     for (int64_t e = 0; e < f.in[1].cols(); ++e) {
       const auto at = static_cast<size_t>(e);
-      write(f.out[kScores], t, e, levels.groups[at / static_cast<size_t>(levels.size)] * levels.experts[at]);
+      write_element(f.out[kScores], t, e, levels.groups[at / static_cast<size_t>(levels.size)] * levels.experts[at]);
     }
-    for (size_t i = 0; i < levels.lse.size(); ++i) write(f.out[kLse], t, static_cast<int64_t>(i), levels.lse[i]);
+    for (size_t i = 0; i < levels.lse.size(); ++i)
+      write_element(f.out[kLse], t, static_cast<int64_t>(i), levels.lse[i]);
   }
 }
 
@@ -97,21 +85,21 @@ void TwoLevelScores::backward_inputs(Backward& b) const {
   const int64_t groups = group_logits.cols();
   for (int64_t t = 0; t < logits.rows(); ++t) {
     const Levels levels = levels_of(group_logits, logits, mask, t);
-    const auto of_lse = [&](int64_t i) { return dlse ? read(dlse, t, i) : 0; };
+    const auto of_lse = [&](int64_t i) { return dlse ? read_element(dlse, t, i) : 0; };
     std::vector<double> of_groups(static_cast<size_t>(groups), 0.0), of_experts(levels.experts.size(), 0.0);
     for (int64_t g = 0; g < groups; ++g) {
       const auto group = static_cast<size_t>(g);
       const int64_t first = g * levels.size;
       for (int64_t e = first; e < first + levels.size; ++e) {
-        const double gradient = dscores ? read(dscores, t, e) : 0;
+        const double gradient = dscores ? read_element(dscores, t, e) : 0;
         of_groups[group] += gradient * levels.experts[static_cast<size_t>(e)];
         of_experts[static_cast<size_t>(e)] = gradient * levels.groups[group];
       }
       softmax_backward(levels.experts.data() + first, of_experts.data() + first, levels.size, of_lse(g + 1));
     }
     softmax_backward(levels.groups.data(), of_groups.data(), groups, of_lse(0));
-    for (int64_t g = 0; g < groups; ++g) write(dgroups, t, g, of_groups[static_cast<size_t>(g)]);
-    for (int64_t e = 0; e < logits.cols(); ++e) write(dlogits, t, e, of_experts[static_cast<size_t>(e)]);
+    for (int64_t g = 0; g < groups; ++g) write_element(dgroups, t, g, of_groups[static_cast<size_t>(g)]);
+    for (int64_t e = 0; e < logits.cols(); ++e) write_element(dlogits, t, e, of_experts[static_cast<size_t>(e)]);
   }
 }
 

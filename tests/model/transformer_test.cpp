@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include <set>
 
 #include "core/error.h"
@@ -168,6 +169,21 @@ TEST(Transformer, BalanceLossIsTheHandComputedOneInEveryScope) {
       for (int64_t i = 0; i < routing.score_sums.elements(); ++i) probabilities += routing.score_sums.data<double>()[i];
       EXPECT_NEAR(probabilities, double(kTokens), 1e-12);
     }
+  }
+}
+
+TEST(Transformer, ChoosesByItsBiasesWhereNoControlsAreGiven) {
+  TinyModel model(testing::tiny_settings());
+  std::vector<Tensor> biases;
+  for (int layer = 0; layer < 2; ++layer) {
+    biases.push_back(Tensor::zeros(model.allocator, Dtype::kF64, {4}));
+    biases.back().data<double>()[3] = 10;
+    biases.back().data<double>()[0] = -std::numeric_limits<double>::infinity();
+  }
+  model.transformer->set_biases(biases);
+  for (const RoutingResult& routing : model.evaluate().routing) {
+    EXPECT_EQ(routing.counts.data<int64_t>()[0], 0);
+    EXPECT_EQ(routing.counts.data<int64_t>()[3], kTokens) << "every token's first";
   }
 }
 
