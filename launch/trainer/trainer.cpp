@@ -92,7 +92,8 @@ void Trainer::steer(int64_t step) {
                                             state_.model().experts(), state_.rules(), isolation, state_.controls);
 }
 
-// Biases: Wang et al., "Auxiliary-loss-free load balancing strategy for mixture-of-experts", 2024, algorithm 1.
+// Biases: Wang et al., "Auxiliary-loss-free load balancing strategy for mixture-of-experts", 2024, algorithm 1; not of
+// experts that sat the step out.
 void Trainer::update_controls(const Shared& shared) {
   const double rate = state_.model().settings().moe.router.bias_update_rate;
   for (size_t i = 0; i < shared.counts.size(); ++i) {
@@ -109,7 +110,9 @@ void Trainer::update_controls(const Shared& shared) {
       layer.fractions.data<double>()[e] = counts[e] / sum;
       if (has_loads) layer.loads.data<double>()[e] = loads[e];
       if (has_smooth) layer.smooth_loads.data<double>()[e] = loads[counts.size() + e];
-      if (layer.bias && counts[e] != fair) layer.bias.data<double>()[e] += counts[e] < fair ? rate : -rate;
+      const bool absent = layer.bias && !std::isfinite(options_.step.controls[i].bias.data<double>()[e]);
+      if (!layer.bias || absent || counts[e] == fair) continue;
+      layer.bias.data<double>()[e] += counts[e] < fair ? rate : -rate;
     }
   }
 }
