@@ -170,9 +170,9 @@ void LayerRouter::add_losses(autograd::Tape& tape, const ForwardOptions& options
     add(tape.apply<autograd::LoadLoss>({loads, global ? leaf_or_none(before) : Variable()}, kind, scope_tokens,
                                        weight(of_loss)));
   };
-  const Variable sums = sums_of(shares(tape, scored.scores));
-  result.score_sums = sums.tensor();
   if (coef.aux != 0) {
+    const Variable sums = sums_of(shares(tape, scored.scores));
+    result.score_sums = sums.tensor();
     Variable fractions = global ? leaf_or_none(controls.fractions) : Variable();
     add(tape.apply<autograd::SwitchLoss>({sums, counts, std::move(fractions)}, weight(coef.aux)));
   }

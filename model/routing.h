@@ -49,7 +49,7 @@ struct RoutingResult {
   Tensor counts;                                   // i64 [scopes, experts]: choices, drops included
   Tensor ids;                                      // i32 [tokens, k]; -1: none
   Tensor offsets;                                  // i64 [experts + 1]: rows kept
-  Tensor score_sums;                               // [scopes, experts], of each token's distribution; training only
+  Tensor score_sums;                               // [scopes, experts], of each token's distribution; with an aux loss
   Tensor smooth_loads;                             // [1, experts], likewise of a noisy router
   Tensor loads;                                    // [1, experts]: sums of gate weights; empty unless a loss needs them
   Tensor output_faults;                            // i64 [experts]: rows that were not finite; empty without guards

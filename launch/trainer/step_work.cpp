@@ -5,19 +5,12 @@
 #include <utility>
 
 #include "autograd/ops/cross_entropy.h"
+#include "autograd/ops/elements.h"
 
 namespace cadre::launch {
 
 using autograd::Tape;
 using autograd::Variable;
-
-namespace {
-
-double value_at(const Tensor& tensor, int64_t i) {
-  return tensor.dtype() == Dtype::kF64 ? tensor.data<double>()[i] : static_cast<double>(tensor.data<float>()[i]);
-}
-
-}  // namespace
 
 Tensor to_tensor(const autograd::Context& context, const std::vector<int32_t>& values) {
   Tensor tensor = Tensor::empty(context.allocator, Dtype::kI32, Shape{static_cast<int64_t>(values.size())});
@@ -127,9 +120,9 @@ void StepWork::add_routing(InFlight& flight, const std::vector<model::RoutingRes
       totals_.faults[index][static_cast<size_t>(e)] += static_cast<double>(layer.output_faults.data<int64_t>()[e]);
     }
     for (int64_t e = 0; e < experts; ++e) {
-      if (layer.loads) totals_.loads[index][static_cast<size_t>(e)].add(value_at(layer.loads, e));
+      if (layer.loads) totals_.loads[index][static_cast<size_t>(e)].add(autograd::read_element(layer.loads, 0, e));
       if (!layer.smooth_loads) continue;
-      totals_.loads[index][static_cast<size_t>(experts + e)].add(value_at(layer.smooth_loads, e));
+      totals_.loads[index][static_cast<size_t>(experts + e)].add(autograd::read_element(layer.smooth_loads, 0, e));
     }
     double choices = 0;
     for (int64_t j = 0; j < layer.counts.elements(); ++j) {
