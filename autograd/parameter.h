@@ -18,7 +18,7 @@ struct Segment {
   std::string name;  // global, e.g. "layers.3.moe.experts.17.w1"
   Shape shape;
   int64_t offset = 0;  // elements from the parameter's start
-  int expert = -1;     // global expert id, or -1
+  int expert = -1;     // its place among the layer's experts, or -1
   int64_t count() const { return shape.elements(); }
 };
 

@@ -26,6 +26,10 @@ class LayerBuilder {
 
   LayerExperts build() {
     const MoeSettings& moe = network_.moe;
+    for (size_t i = 0; i < moe.edited_layers.size(); ++i) {
+      if (moe.edited_layers[i].layer == layer_)
+        return edited(moe.edited_layers[i], fmt::format("moe.edited_layers[{}]", i));
+    }
     bool dense = layer_ < moe.dense_layers;
     result_.top_k = moe.top_k;
     const std::vector<ExpertGroupSettings>* groups = &moe.groups;
@@ -56,6 +60,11 @@ class LayerBuilder {
       }
     }
     if (!result_.is_moe()) return {};
+    return checked(top_k_key);
+  }
+
+ private:
+  LayerExperts checked(const std::string& top_k_key) {
     if (result_.top_k > result_.experts()) {
       throw ExpertLayoutError(top_k_key, fmt::format("{} is more than the {} routed experts of layer {}", result_.top_k,
                                                      result_.experts(), layer_));
@@ -64,7 +73,34 @@ class LayerBuilder {
     return std::move(result_);
   }
 
- private:
+  LayerExperts edited(const EditedLayerSettings& settings, const std::string& key) {
+    result_.top_k = settings.top_k;
+    result_.unused_id = settings.next_id;
+    std::set<int64_t> seen;
+    for (const EditedGroupSettings& group : settings.groups) {
+      ExpertSet set{group.name, 0, group.count, {group.ffn_hidden_size, group.activation, group.init_std}};
+      const auto refuse = [&](const std::string& why) {
+        throw ExpertLayoutError(key + ".groups", fmt::format("{}: {}", config::in_quotes(group.name), why));
+      };
+      if (!names_.insert(group.name).second && !group.ids.empty()) refuse("names two groups");
+      if (group.ids.empty() == (group.count == 0)) refuse("wanted ids, of routed experts, or a count, of shared ones");
+      for (const int64_t id : group.ids) {
+        if (!seen.insert(id).second || id >= settings.next_id)
+          refuse(fmt::format("id {} is there twice, or not below next_id {}", id, settings.next_id));
+      }
+      if (group.count > 0) {
+        result_.shared.push_back(set);
+        continue;
+      }
+      set.first = result_.experts();
+      set.count = static_cast<int64_t>(group.ids.size());
+      result_.routed.push_back(set);
+      result_.ids.insert(result_.ids.end(), group.ids.begin(), group.ids.end());
+    }
+    if (!result_.is_moe()) throw ExpertLayoutError(key + ".groups", "no routed experts; wanted some");
+    return checked(key + ".top_k");
+  }
+
   void check_router_groups() const {
     const RouterSettings& router = network_.moe.router;
     const int64_t experts = result_.experts();
@@ -193,23 +229,47 @@ Variables variables_of(const NetworkSettings& network) {
 
 int64_t LayerExperts::experts() const { return routed.empty() ? 0 : routed.back().first + routed.back().count; }
 
-const ExpertSet& LayerExperts::set_of(int64_t expert) const {
-  const auto behind = std::upper_bound(routed.begin(), routed.end(), expert,
-                                       [](int64_t id, const ExpertSet& set) { return id < set.first; });
+const ExpertSet& LayerExperts::set_of(int64_t place) const {
+  const auto behind = std::upper_bound(routed.begin(), routed.end(), place,
+                                       [](int64_t p, const ExpertSet& set) { return p < set.first; });
   return *(behind - 1);
+}
+
+int64_t LayerExperts::place_of(int64_t id) const {
+  if (ids.empty()) return id >= 0 && id < experts() ? id : -1;
+  const auto found = std::find(ids.begin(), ids.end(), id);
+  return found == ids.end() ? -1 : found - ids.begin();
+}
+
+EditedLayerSettings written_out(int64_t layer, const LayerExperts& experts) {
+  EditedLayerSettings result{layer, experts.top_k, experts.next_id(), {}};
+  const auto group_of = [](const ExpertSet& set) {
+    return EditedGroupSettings{set.name, {}, 0, set.kind.ffn_hidden_size, set.kind.activation, set.kind.init_std};
+  };
+  for (const ExpertSet& set : experts.routed) {
+    EditedGroupSettings group = group_of(set);
+    for (int64_t i = 0; i < set.count; ++i) group.ids.push_back(experts.id_of(set.first + i));
+    result.groups.push_back(std::move(group));
+  }
+  for (const ExpertSet& set : experts.shared) {
+    result.groups.push_back(group_of(set));
+    result.groups.back().count = set.count;
+  }
+  return result;
 }
 
 int LayerExperts::kinds_in_a_row() const { return routed.empty() ? 0 : kind_index(routed.back().first) + 1; }
 
-int LayerExperts::kind_index(int64_t expert) const {
+int LayerExperts::kind_index(int64_t place) const {
   int index = 0;
-  for (size_t i = 1; i < routed.size() && routed[i].first <= expert; ++i) {
+  for (size_t i = 1; i < routed.size() && routed[i].first <= place; ++i) {
     if (!(routed[i].kind == routed[i - 1].kind)) ++index;
   }
   return index;
 }
 
-ExpertLayout::ExpertLayout(const NetworkSettings& network) {
+ExpertLayout::ExpertLayout(const NetworkSettings& network)
+    : changes_(!network.moe.edited_layers.empty() || !network.moe.events.empty()) {
   const Variables variables = variables_of(network);
   for (int64_t layer = 0; layer < network.model.num_layers; ++layer) {
     layers_.push_back(LayerBuilder(network, variables, layer).build());

@@ -10,6 +10,10 @@
 
 namespace cadre::model {
 
+std::string name_of(const ExpertPlace& place, const ExpertLayout& layout) {
+  return fmt::format("layers.{}.experts.{}", place.layer, layout.layer(place.layer).id_of(place.expert));
+}
+
 void ExpertSelector::refuse(const std::string& why) const {
   throw ConfigError(
       fmt::format("{}: {}; wanted such as layers.3.experts.17, layers.*.experts.code[0..3] or "
@@ -61,26 +65,34 @@ ExpertSelector::ExpertSelector(std::string_view text) : text_(text) {
   read_experts(text.substr(middle + kExperts.size()));
 }
 
-std::vector<ExpertPlace> ExpertSelector::resolve(const ExpertLayout& layout) const {
+std::vector<ExpertPlace> ExpertSelector::find(const ExpertLayout& layout) const {
   std::vector<ExpertPlace> places;
+  for (const int64_t layer : layout.moe_layers()) {
+    const LayerExperts& experts = layout.layer(layer);
+    for (const ExpertSet& set : experts.routed) {
+      const bool fits = layers_.has(layer) && (group_.empty() || group_ == set.name);
+      for (int64_t i = 0; fits && i < set.count; ++i) {
+        if (experts_.has(group_.empty() ? experts.id_of(set.first + i) : i)) places.push_back({layer, set.first + i});
+      }
+    }
+  }
+  return places;
+}
+
+std::vector<ExpertPlace> ExpertSelector::resolve(const ExpertLayout& layout) const {
+  std::vector<ExpertPlace> places = find(layout);
+  if (!places.empty() || layout.changes()) return places;
   std::set<std::string> groups;
   for (const int64_t layer : layout.moe_layers()) {
     for (const ExpertSet& set : layout.layer(layer).routed) {
       if (!set.name.empty()) groups.insert(set.name);
-      const bool fits = layers_.has(layer) && (group_.empty() || group_ == set.name);
-      for (int64_t i = 0; fits && i < set.count; ++i) {
-        if (experts_.has(group_.empty() ? set.first + i : i)) places.push_back({layer, set.first + i});
-      }
     }
   }
-  if (places.empty()) {
-    const bool unknown = !group_.empty() && !groups.contains(group_);
-    const std::string hint = unknown ? config::suggestion(group_, {groups.begin(), groups.end()}) : "";
-    throw ConfigError(fmt::format(
-        "{}: no expert has this name{}; the model has {} layers, {} of them with up to {} experts",
-        config::in_quotes(text_), hint, layout.layers(), layout.moe_layers().size(), layout.most_experts()));
-  }
-  return places;
+  const bool unknown = !group_.empty() && !groups.contains(group_);
+  const std::string hint = unknown ? config::suggestion(group_, {groups.begin(), groups.end()}) : "";
+  throw ConfigError(
+      fmt::format("{}: no expert has this name{}; the model has {} layers, {} of them with up to {} experts",
+                  config::in_quotes(text_), hint, layout.layers(), layout.moe_layers().size(), layout.most_experts()));
 }
 
 }  // namespace cadre::model

@@ -19,33 +19,42 @@ namespace cadre::model {
 
 struct ExpertPlace {
   int64_t layer = 0;
-  int64_t expert = 0;  // id within the layer
+  int64_t expert = 0;  // its place in the layer
   bool operator==(const ExpertPlace&) const = default;
 };
+
+// "layers.3.experts.17", by its id.
+std::string name_of(const ExpertPlace& place, const ExpertLayout& layout);
 
 class ExpertSelector {
  public:
   // Throws ConfigError showing what is wrong, and the forms that there are.
   explicit ExpertSelector(std::string_view text);
 
-  // By layer, then id. Throws ConfigError when no expert has such a name, with the nearest group.
-  std::vector<ExpertPlace> resolve(const ExpertLayout& layout) const;
-  const std::string& text() const { return text_; }
-
- private:
   // Both ends included.
   struct Run {
     int64_t first = 0, last = std::numeric_limits<int64_t>::max();
     bool has(int64_t value) const { return value >= first && value <= last; }
   };
+
+  // By layer, then place. Throws ConfigError when no expert has such a name, with the nearest group, unless the layout
+  // changes().
+  std::vector<ExpertPlace> resolve(const ExpertLayout& layout) const;
+  // Those that there are, which may be none.
+  std::vector<ExpertPlace> find(const ExpertLayout& layout) const;
+  const std::string& text() const { return text_; }
+  const Run& layers() const { return layers_; }
+  const std::string& group() const { return group_; }  // empty: experts by id
+
+ private:
   [[noreturn]] void refuse(const std::string& why) const;
   Run read_run(std::string_view text) const;
   void read_experts(std::string_view text);
 
   std::string text_;
   Run layers_;
-  std::string group_;  // empty: experts by id
-  Run experts_;        // ids, or places within the group
+  std::string group_;
+  Run experts_;  // ids, or places within the group
 };
 
 }  // namespace cadre::model

@@ -13,7 +13,7 @@
 namespace cadre::model {
 
 struct ExpertShard {
-  std::vector<int64_t> held;  // global ids, ascending
+  std::vector<int64_t> held;  // places, ascending
   std::shared_ptr<const parallel::Dispatcher> dispatcher;
 
   // All experts on one rank.

@@ -94,8 +94,9 @@ FeedForward::FeedForward(autograd::ParameterStore& store, const NetworkSettings&
   const ModelSettings& model = settings.model;
   const std::string prefix = "layers." + std::to_string(layer);
   const double shrink = std::sqrt(2.0 * static_cast<double>(model.num_layers));
-  const auto spec = [&](const std::string& name, int id, const ExpertKind& kind, int64_t count = 1) {
-    return ExpertSpec{name, id, count * kind.ffn_hidden_size, kind.activation, kind.init_std, kind.init_std / shrink};
+  const auto spec = [&](const std::string& name, int place, const ExpertKind& kind, int64_t count = 1) {
+    return ExpertSpec{
+        name, place, count * kind.ffn_hidden_size, kind.activation, kind.init_std, kind.init_std / shrink};
   };
   // Experts that all tokens take are one wide one.
   const auto add_wide = [&](const std::string& name, int64_t count, const ExpertKind& kind) {
@@ -108,7 +109,7 @@ FeedForward::FeedForward(autograd::ParameterStore& store, const NetworkSettings&
   router_.emplace(store, settings, experts, layer);
   std::vector<ExpertSpec> held;
   for (const int64_t expert : shard.held) {
-    const std::string name = prefix + ".moe.experts." + std::to_string(expert);
+    const std::string name = prefix + ".moe.experts." + std::to_string(experts.id_of(expert));
     held.push_back(spec(name, static_cast<int>(expert), experts.set_of(expert).kind));
     if (experts.kinds_in_a_row() > 1) held.back().stack = std::to_string(experts.kind_index(expert));
   }

@@ -16,8 +16,8 @@
 
 namespace cadre::model {
 
-// One expert of an ExpertGroup, with its global id, or a plain layer (-1). `name` is the prefix of its segments:
-// "layers.3.moe.experts.17" gives ".w1", ".w3", ".w2".
+// One expert of an ExpertGroup, with its place in the layer, or a plain layer (-1). `name` is the prefix of its
+// segments: "layers.3.moe.experts.17" gives ".w1", ".w3", ".w2".
 struct ExpertSpec {
   std::string name;
   int expert = -1;

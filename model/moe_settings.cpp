@@ -187,7 +187,11 @@ void Schema<model::MoeSettings>::fields(Fields<model::MoeSettings>& f) {
   f.add("groups", &S::groups,
         "Kinds of experts, instead of num_experts and shared_experts; an expert's id counts them in this order");
   f.add("layers", &S::layers, "What is different in some layers; of several that apply the later ones win, key by key");
+  f.add("edited_layers", &S::edited_layers,
+        "Layers whose experts are those written here, whatever else is said: what events and cadre experts have made "
+        "of them; a checkpoint's are taken over when none are given");
   f.add("rules", &S::rules, "What training does differently with some experts; later ones win, key by key");
+  f.add("events", &S::events, "Operations on experts in the course of training, in this order");
   f.add("isolation", &S::isolation, "Experts that are updated each by itself; null: none");
   f.add("ffn_hidden_size", &S::ffn_hidden_size, "Hidden width of one expert; auto: model.ffn_hidden_size").min(1);
   f.add("shared_experts", &S::shared_experts, "Experts that every token takes").min(0);

@@ -11,6 +11,7 @@
 #include "core/config/fields.h"
 #include "kernels/activation.h"
 #include "kernels/permute.h"
+#include "model/surgery_settings.h"
 
 namespace cadre::model {
 
@@ -108,7 +109,9 @@ struct MoeSettings {
   std::map<std::string, config::Expression> variables;
   std::vector<ExpertGroupSettings> groups;
   std::vector<ExpertLayerSettings> layers;
+  std::vector<EditedLayerSettings> edited_layers;
   std::vector<ExpertRuleSettings> rules;
+  std::vector<ExpertEventSettings> events;
   std::optional<IsolationSettings> isolation;
   config::Auto<int64_t> ffn_hidden_size;  // of one expert; auto: model.ffn_hidden_size
   int64_t shared_experts = 0;             // always active, each of ffn_hidden_size
@@ -121,11 +124,6 @@ struct MoeSettings {
 
 }  // namespace cadre::model
 
-template <>
-struct cadre::config::EnumNames<cadre::kernels::Activation> {
-  using enum cadre::kernels::Activation;
-  static constexpr EnumName<cadre::kernels::Activation> values[] = {{kSwiGlu, "swiglu"}, {kGelu, "gelu"}};
-};
 template <>
 struct cadre::config::EnumNames<cadre::kernels::DropPolicy> {
   using enum cadre::kernels::DropPolicy;

@@ -16,6 +16,8 @@ ExpertIsolation::ExpertIsolation(model::IsolationSettings settings, const model:
   for (size_t i = 0; i < experts_.size(); ++i) {
     index_[{experts_[i].layer, experts_[i].expert}] = static_cast<int>(i);
     moe_layers_.push_back(layout.moe_index(experts_[i].layer));
+    names_.push_back(model::name_of(experts_[i], layout));
+    ids_.push_back(layout.layer(experts_[i].layer).id_of(experts_[i].expert));
   }
   states_.assign(experts_.size(), fresh());
 }
@@ -49,7 +51,7 @@ void ExpertIsolation::set_state(size_t index, IsolatedExpert state) {
 }
 
 ExpertEvent ExpertIsolation::event(size_t index, ExpertEvent::Kind kind) const {
-  return {static_cast<int>(experts_[index].layer), static_cast<int>(experts_[index].expert), kind, 0, 0};
+  return {static_cast<int>(experts_[index].layer), static_cast<int>(ids_[index]), kind, 0, 0};
 }
 
 std::vector<IsolatedGradient> ExpertIsolation::gradients(const ExpertTokens& tokens) const {

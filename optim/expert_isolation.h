@@ -43,7 +43,7 @@ struct IsolatedDecision {
 struct ExpertEvent {
   enum class Kind { kSkipped, kQuarantined, kReadmitted };
   int layer = 0;
-  int expert = 0;
+  int expert = 0;  // its id
   Kind kind = Kind::kSkipped;
   double faults = 0;  // 0: the gradient's norm was not finite
   int64_t until = 0;  // kQuarantined: the last step without an update
@@ -67,8 +67,9 @@ class ExpertIsolation {
                   std::optional<double> clip_norm);
 
   const model::IsolationSettings& settings() const { return settings_; }
-  // By layer, then id; what follows has this order.
+  // By layer, then place; what follows has this order.
   const std::vector<model::ExpertPlace>& experts() const { return experts_; }
+  const std::string& name(size_t index) const { return names_[index]; }  // "layers.3.experts.17", by its id
   // -1: it is not isolated.
   int index_of(int64_t layer, int64_t expert) const;
 
@@ -100,6 +101,8 @@ class ExpertIsolation {
   model::IsolationSettings settings_;
   std::optional<double> clip_norm_;
   std::vector<model::ExpertPlace> experts_;
+  std::vector<std::string> names_;                    // likewise
+  std::vector<int64_t> ids_;                          // likewise
   std::vector<size_t> moe_layers_;                    // likewise: the place of its layer among those with experts
   std::map<std::pair<int64_t, int64_t>, int> index_;  // by layer and id
   std::vector<IsolatedExpert> states_;

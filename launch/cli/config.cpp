@@ -16,6 +16,15 @@ std::string span_text(int64_t first, int64_t last) {
   return first == last ? std::to_string(first) : fmt::format("{}..{}", first, last);
 }
 
+std::string ids_text(const model::LayerExperts& experts, const model::ExpertSet& set) {
+  std::string text;
+  for (int64_t place = set.first, last = place; place < set.first + set.count; place = ++last) {
+    while (last + 1 < set.first + set.count && experts.id_of(last + 1) == experts.id_of(last) + 1) ++last;
+    text += (text.empty() ? "" : ",") + span_text(experts.id_of(place), experts.id_of(last));
+  }
+  return text;
+}
+
 // Layers that are alike and follow each other are one line a group; parameters are those of all experts of the line.
 std::string experts_text(const Settings& settings) {
   constexpr const char* kLine = "{:<9}{:<14}{:>10}{:>7}{:>7}  {:<8}{:>9}{:>12}  {}\n";
@@ -39,8 +48,7 @@ std::string experts_text(const Settings& settings) {
                           fmt::format("{:.2f}", 1e-6 * parameters), remark);
     };
     for (const model::ExpertSet& set : experts.routed) {
-      add(set, span_text(set.first, set.first + set.count - 1),
-          fmt::format("top {} of {}", experts.top_k, experts.experts()));
+      add(set, ids_text(experts, set), fmt::format("top {} of {}", experts.top_k, experts.experts()));
     }
     for (const model::ExpertSet& set : experts.shared) add(set, "-", "shared");
   }

@@ -37,10 +37,11 @@ Need need_of(const ModelProfile& profile, Dtype dtype) {
 
 // Experts of one kind, as many and as wide as those of the first layer that has any are on average: rates are wanted.
 void make_plain(model::NetworkSettings& network) {
-  if (network.moe.groups.empty() && network.moe.layers.empty()) return;
+  if (network.moe.groups.empty() && network.moe.layers.empty() && network.moe.edited_layers.empty()) return;
   const model::ExpertLayout layout(network);
   network.moe.groups.clear();
   network.moe.layers.clear();
+  network.moe.edited_layers.clear();
   if (layout.moe_layers().empty()) return;
   const model::LayerExperts& layer = layout.layer(layout.moe_layers().front());
   int64_t width = 0;

@@ -1,7 +1,5 @@
 #include "launch/trainer/isolation_scalars.h"
 
-#include <fmt/core.h>
-
 #include <nlohmann/json.hpp>
 
 namespace cadre::launch {
@@ -10,10 +8,6 @@ namespace {
 using nlohmann::json;
 using optim::IsolatedExpert;
 
-std::string name_of(const model::ExpertPlace& place) {
-  return fmt::format("layers.{}.experts.{}", place.layer, place.expert);
-}
-
 }  // namespace
 
 json isolation_scalars(const optim::ExpertIsolation& isolation, const std::vector<int64_t>& snapshot_steps) {
@@ -21,7 +15,7 @@ json isolation_scalars(const optim::ExpertIsolation& isolation, const std::vecto
   json all = json::object();
   for (size_t i = 0; i < isolation.experts().size(); ++i) {
     const IsolatedExpert& state = isolation.state(i);
-    json& entry = all[name_of(isolation.experts()[i])] = {{"skipped", state.skipped}};
+    json& entry = all[isolation.name(i)] = {{"skipped", state.skipped}};
     if (settings.loss_scale) {
       entry["loss_scale"] = state.loss_scale;
       entry["good_steps"] = state.good_steps;
@@ -36,7 +30,7 @@ json isolation_scalars(const optim::ExpertIsolation& isolation, const std::vecto
 std::vector<int64_t> restore_isolation(const json& scalars, optim::ExpertIsolation& isolation) {
   std::vector<int64_t> snapshot_steps;
   for (size_t i = 0; i < isolation.experts().size(); ++i) {
-    const json entry = scalars.value(name_of(isolation.experts()[i]), json::object());
+    const json entry = scalars.value(isolation.name(i), json::object());
     IsolatedExpert state = isolation.fresh();
     state.loss_scale = entry.value("loss_scale", state.loss_scale);
     state.good_steps = entry.value("good_steps", state.good_steps);

@@ -150,8 +150,9 @@ void Trainer::add_isolation(StepMetrics& metrics) const {
       if (skipped) load.isolation->skipped.push_back(event.expert);
     }
     for (size_t expert = 0; expert < load.tokens.size(); ++expert) {
-      const auto id = static_cast<int64_t>(expert);
-      if (isolation.quarantined(load.layer, id, metrics.step)) load.isolation->quarantined.push_back(id);
+      const auto place = static_cast<int64_t>(expert);
+      if (!isolation.quarantined(load.layer, place, metrics.step)) continue;
+      load.isolation->quarantined.push_back(state_.model().experts().layer(load.layer).id_of(place));
     }
   }
 }

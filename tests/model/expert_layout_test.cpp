@@ -158,5 +158,58 @@ TEST(ExpertSelector, SaysWhatIsWrong) {
   }
 }
 
+TEST(ExpertLayout, EditedLayersKeepIdsAndAreWrittenOutAgain) {
+  const std::string text = R"yaml(
+moe:
+  top_k: 2
+  groups: [{name: general, count: 4}, {name: code, count: 2, ffn_hidden_size: 32}, {name: always, shared: true}]
+  edited_layers:
+    - layer: 3
+      top_k: 1
+      next_id: 9
+      groups:
+        - {name: general, ids: [0, 8, 3], ffn_hidden_size: 100, activation: swiglu, init_std: 0.02}
+        - {name: code, ids: [5], ffn_hidden_size: 32, activation: gelu, init_std: 0.02}
+        - {name: always, count: 1, ffn_hidden_size: 100, activation: swiglu, init_std: 0.02}
+)yaml";
+  const NetworkSettings network = network_of(text);
+  const ExpertLayout layout(network);
+  const LayerExperts& layer = layout.layer(3);
+  EXPECT_EQ(layer.experts(), 4);
+  EXPECT_EQ(layer.top_k, 1);
+  EXPECT_EQ(layer.ids, (std::vector<int64_t>{0, 8, 3, 5}));
+  EXPECT_EQ(layer.place_of(8), 1);
+  EXPECT_EQ(layer.place_of(1), -1);
+  EXPECT_EQ(layer.next_id(), 9);
+  EXPECT_EQ(layer.set_of(3).kind.activation, kernels::Activation::kGelu);
+  EXPECT_EQ(layer.shared.at(0).count, 1);
+  EXPECT_EQ(layout.layer(2).experts(), 6);
+  EXPECT_EQ(ExpertSelector("layers.3.experts.8").resolve(layout), (std::vector<ExpertPlace>{{3, 1}}));
+  EXPECT_EQ(ExpertSelector("layers.3.experts.general[1..2]").resolve(layout),
+            (std::vector<ExpertPlace>{{3, 1}, {3, 2}}));
+  EXPECT_TRUE(ExpertSelector("layers.3.experts.1").resolve(layout).empty());
+  EXPECT_EQ(name_of({3, 1}, layout), "layers.3.experts.8");
+
+  NetworkSettings again = network;
+  again.moe.edited_layers = {written_out(2, layout.layer(2)), written_out(3, layer)};
+  const ExpertLayout twin(again);
+  EXPECT_EQ(twin.layer(3), layer);
+  EXPECT_EQ(twin.layer(2).routed, layout.layer(2).routed);
+  EXPECT_EQ(twin.layer(2).shared, layout.layer(2).shared);
+}
+
+TEST(ExpertLayout, EditedLayersThatMakeNoSenseAreRefused) {
+  const auto edited = [](const std::string& groups, const char* top_k = "1") {
+    return error_of(std::string("moe: {num_experts: 4, edited_layers: [{layer: 1, next_id: 6, top_k: ") + top_k +
+                    ", groups: [" + groups + "]}]}");
+  };
+  EXPECT_NE(edited("{name: a, ids: [0, 1, 1]}").find("id 1 is there twice"), std::string::npos);
+  EXPECT_NE(edited("{name: a, ids: [6]}").find("not below next_id 6"), std::string::npos);
+  EXPECT_NE(edited("{name: a, count: 2}").find("no routed experts"), std::string::npos);
+  EXPECT_NE(edited("{name: a}").find("wanted ids"), std::string::npos);
+  EXPECT_NE(edited("{name: a, ids: [0]}, {name: a, ids: [1]}").find("names two groups"), std::string::npos);
+  EXPECT_NE(edited("{name: a, ids: [0]}", "2").find("2 is more than the 1 routed experts"), std::string::npos);
+}
+
 }  // namespace
 }  // namespace cadre::model
