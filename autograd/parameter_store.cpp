@@ -8,13 +8,6 @@ namespace {
 
 constexpr int64_t kAlignment = 16;  // elements; 64 bytes of f32
 
-// FNV-1a: a stable stream number for a name.
-uint64_t stream_of(const std::string& name) {
-  uint64_t hash = 14695981039346656037ull;
-  for (const char c : name) hash = (hash ^ static_cast<unsigned char>(c)) * 1099511628211ull;
-  return hash;
-}
-
 template <class T>
 void initialise(T* values, const Segment& segment, double init_std, uint64_t seed) {
   Rng rng(seed, RngPurpose::kInit, stream_of(segment.name));

@@ -19,6 +19,12 @@ std::array<uint32_t, 4> philox4x32(std::array<uint32_t, 4> counter, std::array<u
   return counter;
 }
 
+uint64_t stream_of(std::string_view name) {
+  uint64_t hash = 14695981039346656037ull;
+  for (const char c : name) hash = (hash ^ static_cast<unsigned char>(c)) * 1099511628211ull;
+  return hash;
+}
+
 Rng::Rng(uint64_t seed, RngPurpose purpose, uint64_t stream) {
   // The purpose and the stream are hashed into the key, so that the whole 64-bit block counter stays free for draws.
   const auto mixed = philox4x32(

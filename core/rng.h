@@ -6,12 +6,16 @@
 
 #include <array>
 #include <cstdint>
+#include <string_view>
 
 namespace cadre {
 
 std::array<uint32_t, 4> philox4x32(std::array<uint32_t, 4> counter, std::array<uint32_t, 2> key);
 
 enum class RngPurpose : uint32_t { kInit, kShuffle, kMixture, kDropout, kJitter, kGenerate, kTest, kRouting, kNoise };
+
+// A stable stream number for a name (FNV-1a).
+uint64_t stream_of(std::string_view name);
 
 // A sequence of draws for one purpose; `stream` tells apart e.g. parameters, layers or samples.
 class Rng {

@@ -2,6 +2,7 @@
 
 #include <fmt/core.h>
 
+#include "launch/experts/events.h"
 #include "model/expert_layout.h"
 #include "optim/expert_isolation.h"
 #include "optim/expert_rules.h"
@@ -188,6 +189,7 @@ void Schema<launch::Settings>::check(const launch::Settings& s, Problems& proble
     const model::ExpertLayout layout(s.network());
     const optim::ExpertRules rules(s.moe.rules, layout);
     if (s.moe.isolation) optim::ExpertIsolation(*s.moe.isolation, layout, s.optimizer.clip_norm);
+    const launch::ExpertEvents events(s.moe.events, layout);
   } catch (const model::ExpertLayoutError& failure) {
     problems.add(failure.key(), failure.text());
   }

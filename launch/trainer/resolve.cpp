@@ -148,6 +148,8 @@ std::string identity_of(const Settings& settings) {
   plain.moe.drop_policy = {};
   plain.moe.rules.clear();
   plain.moe.isolation.reset();
+  plain.moe.events.clear();
+  plain.moe.edited_layers.clear();  // of a checkpoint, taken over
   plain.model.init_std = 0.02;
   return config::print_resolved(plain);
 }

@@ -11,11 +11,16 @@
 #include "core/io/file.h"
 #include "core/io/hash.h"
 #include "launch/checkpoint/directory.h"
+#include "launch/checkpoint/reader.h"
+#include "launch/experts/edited_source.h"
+#include "launch/experts/events.h"
+#include "launch/experts/norms.h"
 #include "launch/inference/evaluate.h"
 #include "launch/monitor/monitor.h"
 #include "launch/signals.h"
 #include "launch/trainer/expert_balance.h"
 #include "launch/trainer/move_state.h"
+#include "launch/trainer/reproducible.h"
 #include "launch/trainer/resolve.h"
 #include "launch/trainer/stored_config.h"
 #include "launch/trainer/time_limit.h"
@@ -43,6 +48,12 @@ class Run {
   TrainerOptions trainer_options() const;
   std::unique_ptr<Training> make_training();
   void move_experts();
+  void adopt_edits(const model::MoeSettings& stored, const std::string& checkpoint);
+  ExpertFacts facts_for(const model::ExpertOperationSettings& operation);
+  void run_events(const StepMetrics& metrics);
+  void edit(const ExpertEdit& edit);
+  void check_edited(const Settings& after) const;
+  void write_config();
   TrainState& state() { return training_->state; }
   CheckpointHeader header();
   std::vector<StateEntry> entries();
@@ -58,10 +69,11 @@ class Run {
   ResolvedRun run_;
   parallel::Mesh mesh_;
   ExpertBalance balance_;
+  ExpertEvents events_;
+  double validation_loss_ = std::numeric_limits<double>::infinity();  // the last one
   std::unique_ptr<Training> training_;
   Tensor tokenizer_bytes_;
   fs::path directory_;
-  std::string config_text_;
   std::string run_id_;
   CheckpointWriter writer_;
   int64_t saved_step_ = 0;  // of the newest checkpoint of this run that is known to be whole; -1: none
@@ -76,9 +88,9 @@ Run::Run(Session& session, const RunRequest& request)
       run_(resolve_run(session, request.settings)),
       mesh_(session.world(), run_.layout),
       balance_(run_.settings.parallel.placement, run_.settings.network(), run_.layout.expert),
+      events_(run_.settings.moe.events, model::ExpertLayout(run_.settings.network())),
       directory_(run_.settings.run.directory),
-      config_text_(config::print_resolved(run_.settings)),
-      run_id_(xxh3_128(bytes_of(config_text_)).substr(0, 16)),
+      run_id_(xxh3_128(bytes_of(config::print_resolved(run_.settings))).substr(0, 16)),
       writer_({checkpoint_directory(run_.settings), static_cast<uint64_t>(run_.settings.checkpoint.shard_mib) << 20,
                request.hooks},
               session.world(), session.allocator()) {
@@ -94,12 +106,16 @@ void Run::prepare_directory() {
   parallel::all_ok_after(session_.world(), [&] {
     if (session_.rank() != 0) return;
     create_directories_durably(directory_);
-    atomic_write(directory_ / "config.resolved.yaml", bytes_of(config_text_));
+    write_config();
   });
   session_.publish_progress(directory_);
   const std::string suffix = session_.rank() == 0 ? "" : fmt::format(".rank{}", session_.rank());
   session_.logger().open_file((directory_ / ("log" + suffix + ".txt")).string());
   session_.tell_places();
+}
+
+void Run::write_config() {
+  atomic_write(directory_ / "config.resolved.yaml", bytes_of(config::print_resolved(run_.settings)));
 }
 
 // A fresh start leaves an earlier run's checkpoints whole, but out of the way: `auto` takes the highest step it finds.
@@ -144,6 +160,10 @@ void Run::resume(const ResumeRequest& request) {
     if (session_.rank() == 0 && !stored.unknown.empty()) session_.logger().warning(stored.warning(name));
     check_same_model(run_.settings, stored.settings, name);
     check_same_tokenizer(*reader);
+    adopt_edits(stored.settings.moe, name);
+    const nlohmann::json& scalars = reader->scalars();
+    events_.restore(scalars.value("events", nlohmann::json::object()));
+    validation_loss_ = scalars.value("validation_loss", validation_loss_);
     balance_.restore(reader->manifest().header.state.value("placement", nlohmann::json::object()));
   });
   training_ = make_training();
@@ -152,6 +172,18 @@ void Run::resume(const ResumeRequest& request) {
   const bool ours = fs::equivalent(choice.checkpoint->parent_path(), checkpoint_directory(run_.settings), ignored);
   saved_step_ = ours ? state().step : -1;
   session_.logger().info(fmt::format("resumed from {} at step {}", choice.checkpoint->string(), state().step));
+}
+
+// What experts a state has, it says itself.
+void Run::adopt_edits(const model::MoeSettings& stored, const std::string& checkpoint) {
+  model::MoeSettings& moe = run_.settings.moe;
+  Settings before = run_.settings;
+  moe.edited_layers = stored.edited_layers;
+  if (config::print_resolved(before) == config::print_resolved(run_.settings)) return;
+  check_edited(run_.settings);
+  balance_ = ExpertBalance(run_.settings.parallel.placement, run_.settings.network(), run_.layout.expert);
+  if (session_.rank() == 0)
+    session_.logger().info(fmt::format("experts of {} layers are those of {}", moe.edited_layers.size(), checkpoint));
 }
 
 std::unique_ptr<Training> Run::make_training() {
@@ -172,6 +204,83 @@ void Run::move_experts() {
   session_.logger().info(fmt::format(
       "step {}: experts moved; the fullest rank had {:.2f} times the mean load in the worst layer, now {:.2f}",
       state().step, change->before, change->after));
+}
+
+// Throws ConfigError when the run cannot go on with experts like these.
+void Run::check_edited(const Settings& after) const {
+  config::Problems problems;
+  config::Schema<Settings>::check(after, problems);
+  problems.raise();
+  const ParallelSettings& parallel = after.parallel;
+  const std::string obstacle = reproducible_obstacle(
+      parallel, run_.layout, model::ExpertLayout(after.network()).fewest_experts(), run_.plan.micro_batches());
+  if (parallel.reproducible.value_or(false) && !obstacle.empty())
+    throw ConfigError("parallel.reproducible: " + obstacle);
+  ExpertBalance(parallel.placement, after.network(), run_.layout.expert);
+}
+
+ExpertFacts Run::facts_for(const model::ExpertOperationSettings& operation) {
+  ExpertFacts facts;
+  for (const LayerHistory& layer : state().history().layers()) {
+    facts.loads.push_back(layer.load_average);
+    facts.idle.emplace_back(layer.idle_steps.begin(), layer.idle_steps.end());
+  }
+  if (asks_for_norms(operation.where)) facts.norms = expert_norms(state(), mesh_);
+  return facts;
+}
+
+// At the end of a step, before it is saved. What cannot be done is left out, on all ranks alike, for it is found before
+// anything changes.
+void Run::run_events(const StepMetrics& metrics) {
+  const StepFacts step{metrics.step, run_.settings.run.steps, metrics.loss, validation_loss_};
+  for (size_t i = 0; i < events_.size(); ++i) {
+    if (!events_.due(i, step)) continue;
+    const model::ExpertEventSettings& event = events_.event(i);
+    const std::string what = fmt::format("step {}: moe.events[{}]: {}", metrics.step, i, config::enum_name(event.kind));
+    try {
+      const config::Variables variables{{"step", static_cast<double>(step.step)},
+                                        {"steps", static_cast<double>(step.steps)}};
+      const ExpertFacts facts = facts_for(event);
+      const ExpertEdit planned =
+          plan_edit(run_.settings.network(), event, choose_experts(event, state().model().experts(), facts, variables),
+                    facts.loads);
+      if (planned.empty()) continue;  // nobody was chosen
+      Settings after = run_.settings;
+      planned.apply(after.moe);
+      check_edited(after);
+      edit(planned);
+      events_.fired(i);
+      if (session_.rank() != 0) continue;
+      for (const std::string& note : planned.notes) session_.logger().info(what + ": " + note);
+    } catch (const ConfigError& failure) {
+      events_.fired(i);
+      if (session_.rank() == 0) session_.logger().warning(fmt::format("{}: not done: {}", what, failure.what()));
+    }
+  }
+}
+
+// By way of a checkpoint of its own, from which the state is read as the edit makes it; so it works from any layout to
+// any layout, and needs no more memory than a step.
+void Run::edit(const ExpertEdit& edit) {
+  const fs::path scratch = directory_ / "checkpoints.edit";
+  CheckpointWriter writer({scratch, static_cast<uint64_t>(run_.settings.checkpoint.shard_mib) << 20, {}},
+                          session_.world(), session_.allocator());
+  const fs::path saved = writer.save(header(), entries()).directory;
+  const model::ExpertLayout before(run_.settings.network());
+  edit.apply(run_.settings.moe);
+  balance_ = ExpertBalance(run_.settings.parallel.placement, run_.settings.network(), run_.layout.expert);
+  training_.reset();
+  training_ = make_training();
+  parallel::all_ok_after(session_.world(), [&] {
+    CheckpointReader reader(saved);
+    EditedSource source(reader, before, state().model().experts(), edit, run_.settings.run.seed);
+    state().restore(source);
+  });
+  parallel::all_ok_after(session_.world(), [&] {
+    if (session_.rank() != 0) return;
+    fs::remove_all(scratch);
+    write_config();
+  });
 }
 
 TrainerOptions Run::trainer_options() const {
@@ -201,6 +310,8 @@ CheckpointHeader Run::header() {
   saved.run.stop_after.reset();
   saved.run.time_limit_seconds.reset();
   header.state["config"] = config::print_resolved(saved);
+  if (!events_.empty()) header.state["events"] = events_.state();
+  if (std::isfinite(validation_loss_)) header.state["validation_loss"] = validation_loss_;
   header.state["samples"] = state().step * run_.settings.batch.global_batch_size;
   return header;
 }
@@ -285,6 +396,7 @@ void Run::validate(StepOutcome& outcome) {
   const Evaluation result = evaluate(session_.context(), state().model(), *run_.held_out,
                                      {*s.batch.micro_batch_size.value, run_.held_out_bytes}, mesh_);
   const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
+  validation_loss_ = result.loss;
   outcome.metrics.validation = {result.tokens, result.loss, result.perplexity, result.bits_per_byte, elapsed.count()};
 }
 
@@ -310,6 +422,7 @@ RunEnd Run::loop() {
     }
     balance_.add(outcome.metrics);
     move_experts();
+    run_events(outcome.metrics);
     if (due) tolerate([&] { begin_save(); });
     if (outcome.votes.stop && state().step < last_step) {
       end = RunEnd::kStopped;

@@ -64,8 +64,10 @@ std::optional<optim::ExpertIsolation> isolation_of(const model::NetworkSettings&
   return optim::ExpertIsolation(*network.moe.isolation, layout, optimizer.clip_norm);
 }
 
-void read_tensor(CheckpointReader& reader, const optim::SegmentState& segment, const optim::MomentTensor& tensor) {
-  reader.read_flat(moment_name(segment, tensor), segment.kept.begin,
+void read_tensor(StateSource& source, const optim::SegmentState& segment, const optim::MomentTensor& tensor) {
+  const std::string name = moment_name(segment, tensor);
+  if (source.begins_anew(name)) return;
+  source.read_flat(name, segment.kept.begin,
                    flat_part(tensor.tensor, segment.offset_in(tensor), segment.kept.count()));
 }
 
@@ -172,22 +174,24 @@ void read_biases(const nlohmann::json& scalars, const autograd::Context& context
   model.set_biases(std::move(biases));
 }
 
-void TrainState::restore(CheckpointReader& reader) {
-  for (const StateEntry& entry : model_entries(store_)) reader.read(entry.name, entry.data);
-  for (const optim::SegmentState& segment : optimizer_.segments()) {
-    for (const optim::MomentTensor& moment : optimizer_.moments()) read_tensor(reader, segment, moment);
+void TrainState::restore(StateSource& source) {
+  for (const StateEntry& entry : model_entries(store_)) {
+    if (!source.begins_anew(entry.name)) source.read(entry.name, entry.data);
   }
-  restore_scalars(reader.manifest().header.state, reader.directory().string());
-  if (optimizer_.isolated() != nullptr) restore_isolated(reader);
+  for (const optim::SegmentState& segment : optimizer_.segments()) {
+    for (const optim::MomentTensor& moment : optimizer_.moments()) read_tensor(source, segment, moment);
+  }
+  restore_scalars(source.scalars(), source.where());
+  if (optimizer_.isolated() != nullptr) restore_isolated(source);
   store_.touch();
 }
 
-void TrainState::restore_isolated(CheckpointReader& reader) {
+void TrainState::restore_isolated(StateSource& source) {
   optimizer_.isolated()->start_anew(optimizer_.segments());
   for (const optim::SegmentState& segment : optimizer_.segments()) {
     if (segment.isolated < 0) continue;
     for (const optim::MomentTensor& tensor : optimizer_.isolated()->tensors()) {
-      if (reader.has(moment_name(segment, tensor))) read_tensor(reader, segment, tensor);
+      if (source.has(moment_name(segment, tensor))) read_tensor(source, segment, tensor);
     }
   }
 }

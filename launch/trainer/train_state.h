@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "autograd/parameter_store.h"
-#include "launch/checkpoint/reader.h"
+#include "launch/checkpoint/source.h"
 #include "launch/checkpoint/state.h"
 #include "launch/trainer/expert_history.h"
 #include "launch/trainer/model_shard.h"
@@ -42,15 +42,15 @@ class TrainState {
   std::vector<StateEntry> entries_to_save() const;
   // Of the whole model. Collective.
   nlohmann::json scalars();
-  // What isolated experts have, and the checkpoint has not, begins anew.
-  void restore(CheckpointReader& reader);
+  // What isolated experts have, and the source has not, begins anew.
+  void restore(StateSource& source);
   // What scalars() gave; `where` is for errors.
   void restore_scalars(const nlohmann::json& scalars, const std::string& where);
 
  private:
   // The model chooses experts by them without controls, too.
   void share_biases();
-  void restore_isolated(CheckpointReader& reader);
+  void restore_isolated(StateSource& source);
   std::vector<int64_t> snapshot_steps();
 
   const autograd::Context& context_;
