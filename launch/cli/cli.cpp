@@ -8,6 +8,7 @@
 #include "core/config/problems.h"
 #include "core/error.h"
 #include "launch/cli/commands.h"
+#include "launch/cli/experts_options.h"
 #include "launch/session.h"
 
 namespace cadre::launch {
@@ -223,6 +224,7 @@ int run_command_line(int argc, char** argv) {
   add_data(app, action);
   add_tokenizer(app, action);
   add_checkpoint(app, action);
+  add_experts(app, action);
   add_config(app, action);
   add_bench(app, action);
   const std::string problem = problem_of_command(app, argc, argv);

@@ -19,6 +19,29 @@ struct TrainArguments {
 };
 int command_train(const TrainArguments& arguments);
 
+struct ExpertsArguments {
+  std::string checkpoint;
+  std::string output;   // a run's directory; of export a file
+  std::string experts;  // a selector
+  std::string where = "1";
+  std::optional<int64_t> count, top_k, ffn_hidden_size;
+  std::string activation;
+  double noise = 0.01;
+};
+struct UpcycleArguments {
+  std::string layers = "*";
+  int64_t experts = 8, top_k = 2;
+};
+struct ImportArguments {
+  std::string file, into, replace;
+};
+int command_experts_list(const std::string& checkpoint);
+// `operation`: add, clone, split, merge, prune or reinitialise.
+int command_experts_edit(const std::string& operation, const ExpertsArguments& arguments);
+int command_experts_upcycle(const UpcycleArguments& upcycle, const ExpertsArguments& arguments);
+int command_experts_export(const ExpertsArguments& arguments);
+int command_experts_import(const ImportArguments& import, const ExpertsArguments& arguments);
+
 struct VerifyArguments {
   ConfigArguments config;
   std::vector<std::string> layouts;  // "dp=4,ep=2,pp=2"; none: all of least_ranks .. ranks
