@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "launch/checkpoint/inspect.h"
+#include "launch/checkpoint/reader.h"
 #include "launch/checkpoint/writer.h"
 #include "launch/trainer/local_rank.h"
 #include "launch/trainer/stages.h"

@@ -11,6 +11,7 @@
 #include <nlohmann/json.hpp>
 
 #include "launch/checkpoint/inspect.h"
+#include "launch/checkpoint/reader.h"
 #include "launch/checkpoint/writer.h"
 #include "launch/trainer/local_rank.h"
 #include "launch/trainer/move_state.h"
