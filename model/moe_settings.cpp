@@ -48,6 +48,9 @@ void Schema<model::ExpertRuleSettings>::fields(Fields<model::ExpertRuleSettings>
   f.about("What training does differently with some experts. Expressions may use step (from 1) and steps, of the run.");
   f.add("experts", &S::experts, "Which: layers.3.experts.17, layers.*.experts.code[0..3], layers.0..5.experts.*")
       .required();
+  f.add("optimizer", &S::optimizer,
+        "Instead of optimizer.kind, in all steps; lr, beta1 and so on are still those of `optimizer` and of rules; "
+        "null: as before");
   f.add("lr_scale", &S::lr_scale, "Multiplies the learning rate; null: as before").min(0);
   f.add("weight_decay", &S::weight_decay, "Instead of optimizer.weight_decay; null: as before").min(0);
   f.add("clip_norm", &S::clip_norm,
@@ -189,6 +192,9 @@ void Schema<model::MoeSettings>::fields(Fields<model::MoeSettings>& f) {
   f.add("layers", &S::layers, "What is different in some layers; of several that apply the later ones win, key by key");
   f.add("rules", &S::rules, "What training does differently with some experts; later ones win, key by key");
   f.add("isolation", &S::isolation, "Experts that are updated each by itself; null: none");
+  f.add("train_only", &S::train_only,
+        "Selectors, as in moe.rules, of the experts that are trained; all else is frozen, embedding, attention and "
+        "routers included; null: everything is trained");
   f.add("ffn_hidden_size", &S::ffn_hidden_size, "Hidden width of one expert; auto: model.ffn_hidden_size").min(1);
   f.add("shared_experts", &S::shared_experts, "Experts that every token takes").min(0);
   f.add("dense_layers", &S::dense_layers, "Leading layers without experts").min(0);
@@ -212,6 +218,9 @@ void Schema<model::MoeSettings>::check(const model::MoeSettings& s, Problems& pr
   if (groups && s.num_experts > 0) problems.add("num_experts", "is given beside groups; wanted one of them");
   if (groups && s.shared_experts > 0) {
     problems.add("shared_experts", "is given beside groups; wanted a group with shared: true");
+  }
+  if (s.train_only && s.train_only->empty()) {
+    problems.add("train_only", "is empty, and nothing would be trained; wanted selectors of experts, or null");
   }
   for (const auto& [name, value] : s.variables) {
     if (!is_identifier(name))

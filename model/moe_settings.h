@@ -10,6 +10,7 @@
 #include "core/config/expression.h"
 #include "core/config/fields.h"
 #include "kernels/activation.h"
+#include "kernels/optimizer.h"
 #include "kernels/permute.h"
 
 namespace cadre::model {
@@ -67,6 +68,7 @@ struct ExpertLayerSettings {
 // What training does differently with some experts. Expressions know step (from 1) and steps, those of the run.
 struct ExpertRuleSettings {
   std::string experts;  // expert_selector.h
+  std::optional<kernels::OptimizerKind> optimizer;
   std::optional<config::Expression> lr_scale;
   std::optional<config::Expression> weight_decay;
   std::optional<config::Expression> clip_norm;
@@ -110,10 +112,11 @@ struct MoeSettings {
   std::vector<ExpertLayerSettings> layers;
   std::vector<ExpertRuleSettings> rules;
   std::optional<IsolationSettings> isolation;
-  config::Auto<int64_t> ffn_hidden_size;  // of one expert; auto: model.ffn_hidden_size
-  int64_t shared_experts = 0;             // always active, each of ffn_hidden_size
-  int64_t dense_layers = 0;               // leading layers without experts
-  std::optional<double> capacity_factor;  // null: dropless
+  std::optional<std::vector<std::string>> train_only;  // expert_selector.h; null: everything is trained
+  config::Auto<int64_t> ffn_hidden_size;               // of one expert; auto: model.ffn_hidden_size
+  int64_t shared_experts = 0;                          // always active, each of ffn_hidden_size
+  int64_t dense_layers = 0;                            // leading layers without experts
+  std::optional<double> capacity_factor;               // null: dropless
   kernels::DropPolicy drop_policy = kernels::DropPolicy::kByScore;
   RouterSettings router;
   BalanceSettings balance;
@@ -130,6 +133,11 @@ template <>
 struct cadre::config::EnumNames<cadre::kernels::DropPolicy> {
   using enum cadre::kernels::DropPolicy;
   static constexpr EnumName<cadre::kernels::DropPolicy> values[] = {{kByScore, "score"}, {kByPosition, "position"}};
+};
+template <>
+struct cadre::config::EnumNames<cadre::kernels::OptimizerKind> {
+  using enum cadre::kernels::OptimizerKind;
+  static constexpr EnumName<cadre::kernels::OptimizerKind> values[] = {{kAdamW, "adamw"}, {kSgd, "sgd"}};
 };
 template <>
 struct cadre::config::EnumNames<cadre::autograd::ScoreKind> {

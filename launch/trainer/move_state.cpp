@@ -42,7 +42,10 @@ class Side {
   }
   size_t kinds() const { return 1 + moments_.size(); }
   bool has(size_t kind, int layer, int expert) const {
-    if (kind == 0 || !moments_[kind - 1].isolated) return true;
+    if (kind == 0) return true;
+    const optim::MomentTensor& moment = moments_[kind - 1];
+    if (moment.kind && *moment.kind != state_.optimizer().kind_of(layer, expert)) return false;
+    if (!moment.isolated) return true;
     return expert >= 0 && state_.optimizer().isolated()->isolation().index_of(layer, expert) >= 0;
   }
   char* data(const std::string& name, size_t kind, int64_t element) const {

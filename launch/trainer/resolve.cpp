@@ -148,6 +148,7 @@ std::string identity_of(const Settings& settings) {
   plain.moe.drop_policy = {};
   plain.moe.rules.clear();
   plain.moe.isolation.reset();
+  plain.moe.train_only.reset();
   plain.model.init_std = 0.02;
   return config::print_resolved(plain);
 }

@@ -1,5 +1,6 @@
 #include "launch/trainer/train_state.h"
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "core/error.h"
@@ -89,7 +90,7 @@ TrainState::TrainState(const autograd::Context& context, const model::NetworkSet
       seed_(seed),
       norm_(shard, context.allocator),
       model_(store_, network, shard.experts(), shard.stages()),
-      rules_(network.moe.rules, model_.experts()),
+      rules_(network.moe, model_.experts()),
       optimizer_(context, materialised(store_, context, seed, shard.zero()), optimizer, shard_for(shard, store_, norm_),
                  rules_, isolation_of(network, model_.experts(), optimizer)) {
   controls = model::first_controls(context.allocator, model_.experts(), network.moe.router);
@@ -170,22 +171,54 @@ void read_biases(const nlohmann::json& scalars, const autograd::Context& context
   model.set_biases(std::move(biases));
 }
 
-void TrainState::restore(CheckpointReader& reader) {
+std::set<std::string> TrainState::without_moments(const CheckpointReader& reader) const {
+  std::set<std::string> names;
+  for (const GlobalSegment& segment : shard_.segments()) {
+    if (segment.expert < 0) continue;
+    optim::SegmentState wanted;
+    wanted.name = segment.name;
+    wanted.kind = optimizer_.kind_of(segment.layer, segment.expert);
+    for (const optim::MomentTensor& moment : optimizer_.moments()) {
+      if (wanted.has(moment) && !reader.has(moment_name(wanted, moment))) names.insert(segment.name);
+    }
+  }
+  return names;
+}
+
+size_t TrainState::restore(CheckpointReader& reader) {
   for (const StateEntry& entry : model_entries(store_)) reader.read(entry.name, entry.data);
+  const std::set<std::string> anew = without_moments(reader);
   for (const optim::SegmentState& segment : optimizer_.segments()) {
-    for (const optim::MomentTensor& moment : optimizer_.moments()) read_tensor(reader, segment, moment);
+    for (const optim::MomentTensor& moment : optimizer_.moments()) {
+      if (segment.has(moment) && !anew.contains(segment.name)) read_tensor(reader, segment, moment);
+    }
   }
   restore_scalars(reader.manifest().header.state, reader.directory().string());
+  for (optim::SegmentState& segment : optimizer_.segments()) {
+    if (anew.contains(segment.name)) segment.steps = segment.snapshot_steps = 0;
+  }
   if (optimizer_.isolated() != nullptr) restore_isolated(reader);
   store_.touch();
+  std::set<std::pair<int, int>> experts;
+  for (const std::string& name : anew) experts.emplace(shard_.segment(name).layer, shard_.segment(name).expert);
+  return experts.size();
 }
 
 void TrainState::restore_isolated(CheckpointReader& reader) {
   optimizer_.isolated()->start_anew(optimizer_.segments());
   for (const optim::SegmentState& segment : optimizer_.segments()) {
     if (segment.isolated < 0) continue;
-    for (const optim::MomentTensor& tensor : optimizer_.isolated()->tensors()) {
-      if (reader.has(moment_name(segment, tensor))) read_tensor(reader, segment, tensor);
+    const std::vector<optim::MomentTensor> tensors = optimizer_.isolated()->tensors();
+    const auto is_there = [&](const optim::MomentTensor& tensor) {
+      return !segment.has(tensor) || reader.has(moment_name(segment, tensor));
+    };
+    // A snapshot is taken over whole, or not at all.
+    const bool snapshot = std::all_of(tensors.begin(), tensors.end(), [&](const optim::MomentTensor& tensor) {
+      return !tensor.name.starts_with("snapshot") || is_there(tensor);
+    });
+    for (const optim::MomentTensor& tensor : tensors) {
+      const bool wanted = tensor.name.starts_with("snapshot") ? snapshot : is_there(tensor);
+      if (wanted && segment.has(tensor)) read_tensor(reader, segment, tensor);
     }
   }
 }

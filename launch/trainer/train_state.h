@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <nlohmann/json_fwd.hpp>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -39,8 +40,9 @@ class TrainState {
   std::vector<StateEntry> entries_to_save() const;
   // Of the whole model. Collective.
   nlohmann::json scalars();
-  // What isolated experts have, and the checkpoint has not, begins anew.
-  void restore(CheckpointReader& reader);
+  // What isolated experts have, and the checkpoint has not, begins anew; so do the moments and step counts of experts
+  // that had another optimizer then. Returns how many of those there are, in the whole model.
+  size_t restore(CheckpointReader& reader);
   // What scalars() gave; `where` is for errors.
   void restore_scalars(const nlohmann::json& scalars, const std::string& where);
 
@@ -48,6 +50,8 @@ class TrainState {
   // The model chooses experts by them without controls, too.
   void share_biases();
   void restore_isolated(CheckpointReader& reader);
+  // Segments of experts, of the whole model.
+  std::set<std::string> without_moments(const CheckpointReader& reader) const;
   std::vector<int64_t> snapshot_steps();
 
   const autograd::Context& context_;

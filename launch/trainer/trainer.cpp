@@ -93,8 +93,9 @@ void Trainer::steer(int64_t step) {
 }
 
 // Biases: Wang et al., "Auxiliary-loss-free load balancing strategy for mixture-of-experts", 2024, algorithm 1; not of
-// experts that sat the step out.
+// experts that sat the step out. Where only some experts are trained, routers rest, and so does this.
 void Trainer::update_controls(const Shared& shared) {
+  if (state_.rules().restricts()) return;
   const double rate = state_.model().settings().moe.router.bias_update_rate;
   for (size_t i = 0; i < shared.counts.size(); ++i) {
     model::LayerControls& layer = state_.controls[i];

@@ -201,6 +201,22 @@ TEST(Estimate, MemoryAndTrafficHaveWhatIsolatedExpertsNeed) {
   compare(settings, {{Layout{1, 2, 1}}});
 }
 
+TEST(Estimate, MemoryIsThatOfExpertsWithAnotherOptimizer) {
+  Settings settings = testing::plan_settings();
+  model::ExpertRuleSettings rule;
+  rule.experts = "layers.*.experts.*";
+  rule.optimizer = optim::OptimizerKind::kSgd;
+  settings.moe.rules = {rule};
+  for (const int64_t zero : {0, 1}) {
+    settings.parallel.zero = zero;
+    compare(settings, {{Layout{1, 1, 1}}, {Layout{2, 1, 1}}});
+  }
+  settings.model.hidden_size = 256;  // or what guards hold decides
+  settings.moe.isolation.emplace();
+  settings.moe.isolation->quarantine.emplace();
+  compare(settings, {{Layout{1, 1, 1}}});
+}
+
 TEST(Estimate, ShardedStateIsSharedByTheRanksThatHoldTheSame) {
   testing::Machine machine;
   const auto memory_with = [&](int64_t zero) {

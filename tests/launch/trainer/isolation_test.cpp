@@ -139,6 +139,7 @@ class Rank {
       here.isolated = segment.isolated >= 0;
       add(here, "values", state().store().values(), segment.offset, segment, {0, segment.count()});
       for (const optim::MomentTensor& moment : state().optimizer().moments()) {
+        if (!segment.has(moment)) continue;
         add(here, moment.name, moment.tensor, segment.state_offset - segment.kept.begin, segment, segment.owned);
       }
     }

@@ -94,6 +94,7 @@ void random_router(Rng& rng, model::MoeSettings& moe) {
   if (rng.below(2) == 0) rule.detached_router = config::Expression(1.0);
   if (rng.below(2) == 0) rule.dropout = config::Expression(0.5);
   if (rng.below(2) == 0) rule.loss_scale = config::Expression(1024.0);
+  if (rng.below(2) == 0) rule.optimizer = pick(rng, {kernels::OptimizerKind::kAdamW, kernels::OptimizerKind::kSgd});
   moe.rules = {rule};
 }
 
