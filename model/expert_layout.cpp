@@ -56,6 +56,11 @@ class LayerBuilder {
       }
     }
     if (!result_.is_moe()) return {};
+    if (result_.computing() == 0) {
+      throw ExpertLayoutError(
+          groups_key, fmt::format("no expert of layer {} computes; wanted a group with computation: full", layer_));
+    }
+    result_.places = network_.moe.router.choice == kernels::ChoiceKind::kExpert ? result_.experts() : result_.top_k;
     if (result_.top_k > result_.experts()) {
       throw ExpertLayoutError(top_k_key, fmt::format("{} is more than the {} routed experts of layer {}", result_.top_k,
                                                      result_.experts(), layer_));
@@ -151,6 +156,8 @@ class LayerBuilder {
       });
     }
     set.kind.activation = group.activation.value_or(set.kind.activation);
+    set.kind.computation = group.computation;
+    if (!set.kind.computes()) set.kind.ffn_hidden_size = 0;
     if (!group.init_std.is_auto()) {
       set.kind.init_std = at(key + ".init_std", [&] { return config::evaluate(*group.init_std.value, variables_); });
     }
@@ -158,6 +165,12 @@ class LayerBuilder {
       throw ExpertLayoutError(key + ".init_std",
                               fmt::format("is {} in layer {}, wanted > 0", set.kind.init_std, layer_));
     if (set.count == 0) return;
+    if (set.kind.computes() && !group.shared && result_.computing() < result_.experts()) {
+      throw ExpertLayoutError(key + ".computation",
+                              fmt::format("{} computes, and stands behind a group of layer {} that does not; wanted "
+                                          "groups of computation zero, copy and constant last",
+                                          config::in_quotes(name), layer_));
+    }
     (group.shared ? result_.shared : result_.routed).push_back(set);
     if (result_.experts() > kMostExperts)
       throw ExpertLayoutError(key + ".count", fmt::format("makes {} experts in layer {}; wanted at most {}",
@@ -193,13 +206,19 @@ Variables variables_of(const NetworkSettings& network) {
 
 int64_t LayerExperts::experts() const { return routed.empty() ? 0 : routed.back().first + routed.back().count; }
 
+int64_t LayerExperts::computing() const {
+  const auto simple =
+      std::find_if(routed.begin(), routed.end(), [](const ExpertSet& set) { return !set.kind.computes(); });
+  return simple == routed.end() ? experts() : simple->first;
+}
+
 const ExpertSet& LayerExperts::set_of(int64_t expert) const {
   const auto behind = std::upper_bound(routed.begin(), routed.end(), expert,
                                        [](int64_t id, const ExpertSet& set) { return id < set.first; });
   return *(behind - 1);
 }
 
-int LayerExperts::kinds_in_a_row() const { return routed.empty() ? 0 : kind_index(routed.back().first) + 1; }
+int LayerExperts::kinds_in_a_row() const { return routed.empty() ? 0 : kind_index(computing() - 1) + 1; }
 
 int LayerExperts::kind_index(int64_t expert) const {
   int index = 0;
@@ -218,15 +237,21 @@ ExpertLayout::ExpertLayout(const NetworkSettings& network) {
   }
 }
 
-int64_t ExpertLayout::fewest_experts() const {
-  int64_t fewest = moe_layers_.empty() ? 0 : layer(moe_layers_[0]).experts();
-  for (const int64_t moe : moe_layers_) fewest = std::min(fewest, layer(moe).experts());
-  return fewest;
-}
-
 int64_t ExpertLayout::most_experts() const {
   int64_t most = 0;
   for (const LayerExperts& layer : layers_) most = std::max(most, layer.experts());
+  return most;
+}
+
+int64_t ExpertLayout::fewest_computing() const {
+  int64_t fewest = moe_layers_.empty() ? 0 : layer(moe_layers_[0]).computing();
+  for (const int64_t moe : moe_layers_) fewest = std::min(fewest, layer(moe).computing());
+  return fewest;
+}
+
+int64_t ExpertLayout::most_computing() const {
+  int64_t most = 0;
+  for (const LayerExperts& layer : layers_) most = std::max(most, layer.computing());
   return most;
 }
 

@@ -19,6 +19,8 @@ struct ExpertKind {
   int64_t ffn_hidden_size = 0;
   kernels::Activation activation = kernels::Activation::kSwiGlu;
   double init_std = 0;
+  ExpertComputation computation = ExpertComputation::kFull;  // else there is no width or activation
+  bool computes() const { return computation == ExpertComputation::kFull; }
   bool operator==(const ExpertKind&) const = default;
 };
 
@@ -33,11 +35,13 @@ struct ExpertSet {
 struct LayerExperts {
   std::vector<ExpertSet> routed, shared;  // none of a dense layer; no set is empty
   int64_t top_k = 0;
+  int64_t places = 0;  // of a token for experts: top_k; where experts choose tokens, all experts
 
-  int64_t experts() const;  // routed
+  int64_t experts() const;    // routed
+  int64_t computing() const;  // of these, those that are more than simple: ids below; others are on every rank
   bool is_moe() const { return !routed.empty(); }
   const ExpertSet& set_of(int64_t expert) const;
-  // Neighbouring sets of one kind count once: how many there are, and the place of an expert's.
+  // Neighbouring sets of one kind that compute count once: how many there are, and the place of an expert's.
   int kinds_in_a_row() const;
   int kind_index(int64_t expert) const;
   bool operator==(const LayerExperts&) const = default;
@@ -67,8 +71,10 @@ class ExpertLayout {
   // Place of an MoE layer among those.
   size_t moe_index(int64_t layer) const { return moe_index_[static_cast<size_t>(layer)]; }
   // Of an MoE layer; 0 in a dense model.
-  int64_t fewest_experts() const;
   int64_t most_experts() const;
+  // Of those that compute.
+  int64_t fewest_computing() const;
+  int64_t most_computing() const;
   // Numbers layers that are alike, in order of appearance.
   std::vector<size_t> classes() const;
 

@@ -31,6 +31,7 @@ struct BalanceSettings {
 struct RouterSettings {
   autograd::ScoreKind score = autograd::ScoreKind::kSoftmax;
   kernels::ChoiceKind choice = kernels::ChoiceKind::kTopK;
+  bool allow_future_tokens = false;  // without which nothing trains by choice: expert
   double top_p = 0.8;
   int64_t groups = 1;
   int64_t kept_groups = 1;
@@ -45,12 +46,17 @@ struct RouterSettings {
   bool noise = false;
 };
 
+// What an expert does with a token: a feed-forward network; or nothing, passing it on, or a mixture of it and a learned
+// constant, which cost next to nothing (Jin et al., "MoE++", 2024).
+enum class ExpertComputation { kFull, kZero, kCopy, kConstant };
+
 // A kind of experts. Expressions know the layer, and what else expert_layout.h lists.
 struct ExpertGroupSettings {
   std::string name;
   std::string each;  // "i = 0..3": a group for every i, whose name has {i}
   config::Expression when = 1;
   config::Expression count = 1;
+  ExpertComputation computation = ExpertComputation::kFull;
   config::Auto<config::Expression> ffn_hidden_size;  // of one expert; auto: moe.ffn_hidden_size
   config::Auto<kernels::Activation> activation;      // auto: model.activation
   config::Auto<config::Expression> init_std;         // auto: model.init_std
@@ -148,7 +154,13 @@ template <>
 struct cadre::config::EnumNames<cadre::kernels::ChoiceKind> {
   using enum cadre::kernels::ChoiceKind;
   static constexpr EnumName<cadre::kernels::ChoiceKind> values[] = {
-      {kTopK, "top_k"}, {kTopP, "top_p"}, {kRandom, "random"}, {kBalanced, "balanced"}};
+      {kTopK, "top_k"}, {kTopP, "top_p"}, {kRandom, "random"}, {kBalanced, "balanced"}, {kExpert, "expert"}};
+};
+template <>
+struct cadre::config::EnumNames<cadre::model::ExpertComputation> {
+  using enum cadre::model::ExpertComputation;
+  static constexpr EnumName<cadre::model::ExpertComputation> values[] = {
+      {kFull, "full"}, {kZero, "zero"}, {kCopy, "copy"}, {kConstant, "constant"}};
 };
 template <>
 struct cadre::config::EnumNames<cadre::kernels::GroupScore> {

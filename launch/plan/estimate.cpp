@@ -45,7 +45,7 @@ std::vector<parallel::Placement> planned_placements(const Settings& settings, co
   std::vector<parallel::Placement> placements = first_placements(placement, layout, ranks);
   if (placement.kind != PlacementKind::kBalanced) return placements;
   for (const int64_t layer : layout.moe_layers()) {
-    const parallel::ExpertLoads alike(static_cast<size_t>(layout.layer(layer).experts()), 1.0);
+    const parallel::ExpertLoads alike(static_cast<size_t>(layout.layer(layer).computing()), 1.0);
     placements[static_cast<size_t>(layer)] =
         parallel::balanced_placement(alike, ranks, static_cast<int>(placement.replicas));
   }
@@ -67,7 +67,7 @@ class Builder {
     result_.candidate = candidate;
     result_.micro_batches = settings_.batch.global_batch_size / candidate.micro_batch_size / layout_.data;
     ParallelSettings parallel = settings_.parallel;
-    decide_reproducible(parallel, layout_, experts_.fewest_experts(), result_.micro_batches);
+    decide_reproducible(parallel, layout_, experts_.fewest_computing(), result_.micro_batches);
     result_.reproducible = parallel.reproducible.value_or(false);
     const parallel::ScheduleShape shape = shape_of(settings_.parallel, layout_, result_.micro_batches);
     result_.layers_per_stage = stages_for(settings_, costs, shape);
@@ -165,6 +165,7 @@ double Builder::share_of_experts(int rank, const Is& is) const {
     const bool here = static_cast<int>(stage) % layout_.pipeline == rank;
     for (const int64_t end = layer + result_.layers_per_stage[stage]; layer < end; ++layer) {
       for (const model::ExpertSet& set : here ? experts_.layer(layer).routed : std::vector<model::ExpertSet>()) {
+        if (!set.kind.computes()) continue;
         const double matrices = set.kind.activation == kernels::Activation::kSwiGlu ? 3 : 2;
         const double size = matrices * static_cast<double>(set.kind.ffn_hidden_size);
         for (int64_t i = 0; i < set.count; ++i) {
@@ -344,7 +345,7 @@ std::string Estimator::impossibility(const Candidate& candidate) const {
   try {
     planned_placements(settings_, experts_, candidate.layout.expert);
     ParallelSettings parallel = settings_.parallel;
-    decide_reproducible(parallel, candidate.layout, experts_.fewest_experts(), micro_batches);
+    decide_reproducible(parallel, candidate.layout, experts_.fewest_computing(), micro_batches);
   } catch (const ConfigError& failure) {
     return failure.what();
   }

@@ -98,7 +98,8 @@ parallel::Traffic rank_traffic(const Settings& settings, const model::ExpertLayo
   }
   constexpr int64_t kLossAndVotes = 3;  // and by layer two losses, the drops and its experts' counts
   int64_t statistics = kLossAndVotes;
-  const int64_t of_expert = settings.moe.isolation ? 3 : 1;  // with what it kept, and its faults
+  int64_t of_expert = settings.moe.isolation ? 3 : 1;                              // with what it kept, and its faults
+  if (settings.moe.router.choice == kernels::ChoiceKind::kExpert) of_expert += 2;  // and the lowest keys that it took
   for (const int64_t layer : experts.moe_layers()) statistics += of_expert * experts.layer(layer).experts() + 3;
   for (const Axis axis : {Axis::kData, Axis::kPipeline}) {
     counter.all_reduce(axis, "step_statistics", 1, 8 * static_cast<double>(statistics));

@@ -55,6 +55,17 @@ void read_controls(const nlohmann::json& layers, std::vector<LayerControls>& con
   }
 }
 
+// What the model chooses by without controls.
+void set_choice(const std::vector<LayerControls>& controls, model::Transformer& model) {
+  std::vector<Tensor> biases, thresholds;
+  for (const LayerControls& layer : controls) {
+    biases.push_back(layer.bias);
+    thresholds.push_back(layer.thresholds);
+  }
+  model.set_biases(std::move(biases));
+  model.set_thresholds(std::move(thresholds));
+}
+
 // Elements [begin, begin + count) of flat storage.
 TensorView flat_part(const Tensor& flat, int64_t begin, int64_t count) { return flat.flat_slice(begin, Shape{count}); }
 
@@ -94,14 +105,10 @@ TrainState::TrainState(const autograd::Context& context, const model::NetworkSet
       optimizer_(context, materialised(store_, context, seed, shard.zero()), optimizer, shard_for(shard, store_, norm_),
                  rules_, isolation_of(network, model_.experts(), optimizer)) {
   controls = model::first_controls(context.allocator, model_.experts(), network.moe.router);
-  share_biases();
+  share_choice();
 }
 
-void TrainState::share_biases() {
-  std::vector<Tensor> biases;
-  for (const model::LayerControls& layer : controls) biases.push_back(layer.bias);
-  model_.set_biases(std::move(biases));
-}
+void TrainState::share_choice() { set_choice(controls, model_); }
 
 std::vector<StateEntry> TrainState::entries_to_save() const {
   std::vector<StateEntry> entries;
@@ -137,7 +144,8 @@ nlohmann::json TrainState::scalars() {
                             {"expert_fractions", json_of(controls, &LayerControls::fractions)},
                             {"expert_loads", json_of(controls, &LayerControls::loads)},
                             {"expert_smooth_loads", json_of(controls, &LayerControls::smooth_loads)},
-                            {"expert_biases", json_of(controls, &LayerControls::bias)}};
+                            {"expert_biases", json_of(controls, &LayerControls::bias)},
+                            {"expert_thresholds", json_of(controls, &LayerControls::thresholds)}};
   if (optimizer_.isolated() != nullptr) {
     scalars["isolation"] = isolation_scalars(optimizer_.isolated()->isolation(), snapshot_steps());
   }
@@ -162,13 +170,14 @@ std::vector<int64_t> TrainState::snapshot_steps() {
   return steps;
 }
 
-void read_biases(const nlohmann::json& scalars, const autograd::Context& context, model::Transformer& model) {
+void read_choice(const nlohmann::json& scalars, const autograd::Context& context, model::Transformer& model) {
   std::vector<LayerControls> controls =
       model::first_controls(context.allocator, model.experts(), model.settings().moe.router);
   if (scalars.contains("expert_biases")) read_controls(scalars["expert_biases"], controls, &LayerControls::bias);
-  std::vector<Tensor> biases;
-  for (const LayerControls& layer : controls) biases.push_back(layer.bias);
-  model.set_biases(std::move(biases));
+  if (scalars.contains("expert_thresholds")) {
+    read_controls(scalars["expert_thresholds"], controls, &LayerControls::thresholds);
+  }
+  set_choice(controls, model);
 }
 
 std::set<std::string> TrainState::without_moments(const CheckpointReader& reader) const {
@@ -236,7 +245,8 @@ void TrainState::restore_scalars(const nlohmann::json& scalars, const std::strin
     read("expert_loads", &LayerControls::loads);
     read("expert_smooth_loads", &LayerControls::smooth_loads);
     read("expert_biases", &LayerControls::bias);
-    share_biases();
+    read("expert_thresholds", &LayerControls::thresholds);
+    share_choice();
     if (optimizer_.isolated() == nullptr) return;
     const std::vector<int64_t> snapshot_steps =
         restore_isolation(scalars.value("isolation", nlohmann::json::object()), optimizer_.isolated()->isolation());

@@ -32,7 +32,7 @@ class TrainState {
   optim::Optimizer& optimizer() { return optimizer_; }
 
   int64_t step = 0;  // finished steps
-  // By MoE layer: what the last step left for the next one's routing, fractions, loads and biases.
+  // By MoE layer: what the last step left for the next one's routing, fractions, loads, biases and thresholds.
   std::vector<model::LayerControls> controls;
 
   // "/model/<segment>" and "/optimizer/<segment>/<tensor>", views into live storage: what this rank owns; over all
@@ -47,8 +47,8 @@ class TrainState {
   void restore_scalars(const nlohmann::json& scalars, const std::string& where);
 
  private:
-  // The model chooses experts by them without controls, too.
-  void share_biases();
+  // The model chooses by these controls when it is given none, too.
+  void share_choice();
   void restore_isolated(CheckpointReader& reader);
   // Segments of experts, of the whole model.
   std::set<std::string> without_moments(const CheckpointReader& reader) const;
@@ -64,8 +64,8 @@ class TrainState {
   optim::Optimizer optimizer_;
 };
 
-// Those that scalars() saved, for evaluation and generation.
-void read_biases(const nlohmann::json& scalars, const autograd::Context& context, model::Transformer& model);
+// What scalars() saved that experts are chosen by, for evaluation and generation.
+void read_choice(const nlohmann::json& scalars, const autograd::Context& context, model::Transformer& model);
 
 // The "/model/..." entries of a store, for evaluation and generation too.
 std::vector<StateEntry> model_entries(const autograd::ParameterStore& store);

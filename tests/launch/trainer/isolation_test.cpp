@@ -225,7 +225,7 @@ optim::OptimizerSettings random_optimizer(Rng& rng) {
 // Of up to four ranks.
 Variant random_variant_of_four(Rng& rng, const Settings& settings) {
   const int ranks = static_cast<int>(1 + rng.below(4));
-  return pick(rng, all_variants(ranks, ranks, model::ExpertLayout(settings.network()).fewest_experts(),
+  return pick(rng, all_variants(ranks, ranks, model::ExpertLayout(settings.network()).fewest_computing(),
                                 settings.model.num_layers, true));
 }
 
