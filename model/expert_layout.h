@@ -21,6 +21,7 @@ struct ExpertKind {
   double init_std = 0;
   ExpertComputation computation = ExpertComputation::kFull;  // else there is no width or activation
   bool computes() const { return computation == ExpertComputation::kFull; }
+  bool has_weights() const { return computes() || computation == ExpertComputation::kConstant; }
   bool operator==(const ExpertKind&) const = default;
 };
 

@@ -47,6 +47,13 @@ ExpertRules::ExpertRules(const model::MoeSettings& moe, const model::ExpertLayou
       trained_->insert(expert);
     }
   }
+  const bool any = std::any_of(trained_->begin(), trained_->end(), [&](const std::pair<int, int>& expert) {
+    return layout.layer(expert.first).set_of(expert.second).kind.has_weights();
+  });
+  if (!any) {
+    throw ExpertLayoutError("moe.train_only",
+                            "none of these experts has weights; wanted some of computation: full or constant");
+  }
 }
 
 kernels::OptimizerKind ExpertRules::optimizer_of(int layer, int expert, kernels::OptimizerKind otherwise) const {

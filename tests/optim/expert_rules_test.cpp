@@ -330,6 +330,20 @@ TEST(ExpertRules, TrainOnlyNamesTheSelectorThatIsWrong) {
   }
 }
 
+TEST(ExpertRules, TrainOnlyWantsWeights) {
+  model::NetworkSettings network;
+  network.moe.top_k = 1;
+  for (const auto computation : {model::ExpertComputation::kFull, model::ExpertComputation::kCopy}) {
+    network.moe.groups.emplace_back().name = computation == model::ExpertComputation::kFull ? "full" : "copy";
+    network.moe.groups.back().computation = computation;
+  }
+  const model::ExpertLayout layout(network);
+  network.moe.train_only = {"layers.*.experts.copy"};
+  EXPECT_THROW(ExpertRules(network.moe, layout), model::ExpertLayoutError);
+  network.moe.train_only = {"layers.*.experts.*"};
+  EXPECT_TRUE(ExpertRules(network.moe, layout).trains(0, 1));
+}
+
 INSTANTIATE_TEST_SUITE_P(Zero, MixedOptimizers, ::testing::Values(0, 1, 2));
 
 }  // namespace
