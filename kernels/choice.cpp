@@ -25,7 +25,7 @@ bool is_matrix(const TensorView& view, int64_t rows, int64_t cols) {
 bool is_packed(const TensorView& view, int64_t rows, int64_t cols) {
   return is_matrix(view, rows, cols) && view.contiguous();
 }
-bool fits(int64_t k, int64_t experts) { return k >= 1 && k <= experts && k <= kMostChoices; }
+bool fits(int64_t k, int64_t experts) { return k >= 1 && k <= experts; }
 int64_t token_grain(int64_t experts) { return std::max<int64_t>(1, kGrain / std::max<int64_t>(1, experts)); }
 
 void check_ids(const char* op, const TensorView& ids, int64_t experts) {
@@ -86,8 +86,9 @@ void collect_all(TensorView dense, TensorView ids, TensorView weights) {
 void choose_experts(const Exec& exec, TensorView probs, TensorView bias, const Choice& choice, TensorView ids) {
   const char* op = "choose_experts";
   const int64_t tokens = probs.rows(), experts = probs.cols(), k = ids.cols();
-  require(is_packed(ids, tokens, k) && fits(k, experts) && (!bias || bias.shape.elements() == experts), op,
-          {probs, bias, ids});
+  require(
+      is_packed(ids, tokens, k) && fits(k, experts) && k <= kMostChoices && (!bias || bias.shape.elements() == experts),
+      op, {probs, bias, ids});
   require(choice.groups >= 1 && experts % choice.groups == 0 && choice.kept_groups >= 1 &&
               choice.kept_groups <= choice.groups && k <= experts / choice.groups * choice.kept_groups,
           "choose_experts: groups of experts", {probs, ids});

@@ -15,6 +15,7 @@ enum class ChoiceKind {
   kTopP,      // of those, as few as have `top_p` of the scores' sum together (Huang et al., 2024); at least one
   kRandom,    // any k
   kBalanced,  // each expert as often as any other, whatever the scores
+  kExpert,    // experts choose tokens: expert_choice.h
 };
 enum class GroupScore { kMax, kTopTwo };  // what a group is chosen by: its highest key, or the sum of its two highest
 
@@ -29,7 +30,7 @@ struct Choice {
   int64_t first_row = 0;
 };
 
-inline constexpr int64_t kMostChoices = 64;  // k
+inline constexpr int64_t kMostChoices = 64;  // k of choose_experts
 
 // probs [tokens, experts] -> ids i32 [tokens, k], in descending order of keys; ties go to the lower id. An expert's key
 // is its score plus its `bias` (f64 [experts], or empty); with -infinity it is chosen only when nobody else is left.

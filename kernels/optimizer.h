@@ -8,6 +8,8 @@
 
 namespace cadre::kernels {
 
+enum class OptimizerKind { kAdamW, kSgd };
+
 // Where a segment is, in elements: gradients and moments may be kept of a part of the weights only.
 struct StatePlace {
   int64_t weights = 0;
@@ -30,7 +32,7 @@ struct AdamWSegment {
 };
 
 // m = beta1 m + (1 - beta1) g; v = beta2 v + (1 - beta2) g^2; w -= lr (mhat / (sqrt(vhat) + eps) + weight_decay w).
-// weights, gradients, m, v: flat, same type; m and v of one size.
+// weights, gradients, m, v: flat, same type; a segment has one place in m and v.
 void adamw(const Exec& exec, std::span<const AdamWSegment> segments, TensorView weights, TensorView gradients,
            TensorView m, TensorView v);
 

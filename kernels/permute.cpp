@@ -26,8 +26,8 @@ bool is_vector(const TensorView& view, int64_t elements) {
 void combine(const Exec& exec, const char* op, TensorView y, TensorView row_of_slot, TensorView weights, int64_t k,
              TensorView out, Write write) {
   const bool accumulate = write == Write::kAccumulate;
-  require(y.cols() == out.cols() && k >= 1 && k <= cpu::kMostCombineChoices && is_vector(row_of_slot, out.rows() * k),
-          op, {y, row_of_slot, weights, out});
+  require(y.cols() == out.cols() && k >= 1 && is_vector(row_of_slot, out.rows() * k), op,
+          {y, row_of_slot, weights, out});
   if (exec.dry) return;
   if (wants_reference(op, {y, weights, out})) {
     return reference::combine_rows(y, row_of_slot, weights, k, out, accumulate);
@@ -45,10 +45,10 @@ void combine(const Exec& exec, const char* op, TensorView y, TensorView row_of_s
 }
 
 // What a dry run takes for granted: every expert is chosen alike.
-void plan_evenly(int64_t slots, int64_t experts, int64_t capacity, int64_t* offsets) {
+void plan_evenly(PlanWhole whole, int64_t experts, int64_t capacity, int64_t* offsets) {
   offsets[0] = 0;
   for (int64_t expert = 0; expert < experts; ++expert) {
-    const int64_t share = slots * (expert + 1) / experts - slots * expert / experts;
+    const int64_t share = whole.choices * (expert + 1) / whole.experts - whole.choices * expert / whole.experts;
     offsets[expert + 1] = offsets[expert] + (capacity >= 0 ? std::min(share, capacity) : share);
   }
 }
@@ -56,15 +56,18 @@ void plan_evenly(int64_t slots, int64_t experts, int64_t capacity, int64_t* offs
 }  // namespace
 
 void plan_rows(const Exec& exec, TensorView ids, TensorView weights, int64_t experts, int64_t capacity,
-               DropPolicy policy, TensorView offsets, TensorView row_of_slot, TensorView slot_of_row) {
+               DropPolicy policy, TensorView offsets, TensorView row_of_slot, TensorView slot_of_row, PlanWhole whole) {
   const char* op = "plan_rows";
   const int64_t slots = ids.shape.elements();
+  if (whole.experts < 0) whole.experts = experts;
+  if (whole.choices < 0) whole.choices = slots;
   const bool weighs = capacity >= 0 && policy == DropPolicy::kByScore;
   require(ids.contiguous() && is_vector(offsets, experts + 1) && is_vector(row_of_slot, slots) &&
-              is_vector(slot_of_row, slots) && slots <= std::numeric_limits<int32_t>::max() &&
+              slot_of_row.contiguous() && slot_of_row.shape.elements() <= slots &&
+              slots <= std::numeric_limits<int32_t>::max() && experts <= whole.experts &&
               (!weighs || is_vector(weights, slots)),
           op, {ids, weights, offsets, row_of_slot, slot_of_row});
-  if (exec.dry) return plan_evenly(slots, experts, capacity, offsets.as<int64_t>());
+  if (exec.dry) return plan_evenly(whole, experts, capacity, offsets.as<int64_t>());
   const bool has_weights = weighs && static_cast<bool>(weights);
   if (has_weights && wants_reference(op, {weights})) {
     return reference::plan_rows(ids, weights, experts, capacity, policy, offsets, row_of_slot, slot_of_row);
@@ -74,6 +77,7 @@ void plan_rows(const Exec& exec, TensorView ids, TensorView weights, int64_t exp
                           ids.rows(),
                           ids.cols(),
                           experts,
+                          whole.experts,
                           capacity,
                           policy,
                           offsets.as<int64_t>(),

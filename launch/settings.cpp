@@ -187,7 +187,7 @@ void Schema<launch::Settings>::fields(Fields<launch::Settings>& f) {
 void Schema<launch::Settings>::check(const launch::Settings& s, Problems& problems) {
   try {
     const model::ExpertLayout layout(s.network());
-    const optim::ExpertRules rules(s.moe.rules, layout);
+    const optim::ExpertRules rules(s.moe, layout);
     if (s.moe.isolation) optim::ExpertIsolation(*s.moe.isolation, layout, s.optimizer.clip_norm);
     const launch::ExpertEvents events(s.moe.events, layout);
   } catch (const model::ExpertLayoutError& failure) {

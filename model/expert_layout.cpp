@@ -60,11 +60,16 @@ class LayerBuilder {
       }
     }
     if (!result_.is_moe()) return {};
-    return checked(top_k_key);
+    return checked(groups_key, top_k_key);
   }
 
  private:
-  LayerExperts checked(const std::string& top_k_key) {
+  LayerExperts checked(const std::string& groups_key, const std::string& top_k_key) {
+    if (result_.computing() == 0) {
+      throw ExpertLayoutError(
+          groups_key, fmt::format("no expert of layer {} computes; wanted a group with computation: full", layer_));
+    }
+    result_.places = network_.moe.router.choice == kernels::ChoiceKind::kExpert ? result_.experts() : result_.top_k;
     if (result_.top_k > result_.experts()) {
       throw ExpertLayoutError(top_k_key, fmt::format("{} is more than the {} routed experts of layer {}", result_.top_k,
                                                      result_.experts(), layer_));
@@ -78,7 +83,8 @@ class LayerBuilder {
     result_.unused_id = settings.next_id;
     std::set<int64_t> seen;
     for (const EditedGroupSettings& group : settings.groups) {
-      ExpertSet set{group.name, 0, group.count, {group.ffn_hidden_size, group.activation, group.init_std}};
+      ExpertSet set{
+          group.name, 0, group.count, {group.ffn_hidden_size, group.activation, group.init_std, group.computation}};
       const auto refuse = [&](const std::string& why) {
         throw ExpertLayoutError(key + ".groups", fmt::format("{}: {}", config::in_quotes(group.name), why));
       };
@@ -88,6 +94,9 @@ class LayerBuilder {
         if (!seen.insert(id).second || id >= settings.next_id)
           refuse(fmt::format("id {} is there twice, or not below next_id {}", id, settings.next_id));
       }
+      if (set.kind.computes() != (set.kind.ffn_hidden_size > 0)) refuse("wanted a width of those that compute alone");
+      if (set.kind.computes() && group.count == 0 && result_.computing() < result_.experts())
+        refuse("computes, and stands behind a group that does not");
       if (group.count > 0) {
         result_.shared.push_back(set);
         continue;
@@ -98,7 +107,7 @@ class LayerBuilder {
       result_.ids.insert(result_.ids.end(), group.ids.begin(), group.ids.end());
     }
     if (!result_.is_moe()) throw ExpertLayoutError(key + ".groups", "no routed experts; wanted some");
-    return checked(key + ".top_k");
+    return checked(key + ".groups", key + ".top_k");
   }
 
   void check_router_groups() const {
@@ -187,6 +196,8 @@ class LayerBuilder {
       });
     }
     set.kind.activation = group.activation.value_or(set.kind.activation);
+    set.kind.computation = group.computation;
+    if (!set.kind.computes()) set.kind.ffn_hidden_size = 0;
     if (!group.init_std.is_auto()) {
       set.kind.init_std = at(key + ".init_std", [&] { return config::evaluate(*group.init_std.value, variables_); });
     }
@@ -194,6 +205,12 @@ class LayerBuilder {
       throw ExpertLayoutError(key + ".init_std",
                               fmt::format("is {} in layer {}, wanted > 0", set.kind.init_std, layer_));
     if (set.count == 0) return;
+    if (set.kind.computes() && !group.shared && result_.computing() < result_.experts()) {
+      throw ExpertLayoutError(key + ".computation",
+                              fmt::format("{} computes, and stands behind a group of layer {} that does not; wanted "
+                                          "groups of computation zero, copy and constant last",
+                                          config::in_quotes(name), layer_));
+    }
     (group.shared ? result_.shared : result_.routed).push_back(set);
     if (result_.experts() > kMostExperts)
       throw ExpertLayoutError(key + ".count", fmt::format("makes {} experts in layer {}; wanted at most {}",
@@ -229,6 +246,12 @@ Variables variables_of(const NetworkSettings& network) {
 
 int64_t LayerExperts::experts() const { return routed.empty() ? 0 : routed.back().first + routed.back().count; }
 
+int64_t LayerExperts::computing() const {
+  const auto simple =
+      std::find_if(routed.begin(), routed.end(), [](const ExpertSet& set) { return !set.kind.computes(); });
+  return simple == routed.end() ? experts() : simple->first;
+}
+
 const ExpertSet& LayerExperts::set_of(int64_t place) const {
   const auto behind = std::upper_bound(routed.begin(), routed.end(), place,
                                        [](int64_t p, const ExpertSet& set) { return p < set.first; });
@@ -244,7 +267,8 @@ int64_t LayerExperts::place_of(int64_t id) const {
 EditedLayerSettings written_out(int64_t layer, const LayerExperts& experts) {
   EditedLayerSettings result{layer, experts.top_k, experts.next_id(), {}};
   const auto group_of = [](const ExpertSet& set) {
-    return EditedGroupSettings{set.name, {}, 0, set.kind.ffn_hidden_size, set.kind.activation, set.kind.init_std};
+    return EditedGroupSettings{
+        set.name, {}, 0, set.kind.computation, set.kind.ffn_hidden_size, set.kind.activation, set.kind.init_std};
   };
   for (const ExpertSet& set : experts.routed) {
     EditedGroupSettings group = group_of(set);
@@ -258,7 +282,7 @@ EditedLayerSettings written_out(int64_t layer, const LayerExperts& experts) {
   return result;
 }
 
-int LayerExperts::kinds_in_a_row() const { return routed.empty() ? 0 : kind_index(routed.back().first) + 1; }
+int LayerExperts::kinds_in_a_row() const { return routed.empty() ? 0 : kind_index(computing() - 1) + 1; }
 
 int LayerExperts::kind_index(int64_t place) const {
   int index = 0;
@@ -278,15 +302,21 @@ ExpertLayout::ExpertLayout(const NetworkSettings& network)
   }
 }
 
-int64_t ExpertLayout::fewest_experts() const {
-  int64_t fewest = moe_layers_.empty() ? 0 : layer(moe_layers_[0]).experts();
-  for (const int64_t moe : moe_layers_) fewest = std::min(fewest, layer(moe).experts());
-  return fewest;
-}
-
 int64_t ExpertLayout::most_experts() const {
   int64_t most = 0;
   for (const LayerExperts& layer : layers_) most = std::max(most, layer.experts());
+  return most;
+}
+
+int64_t ExpertLayout::fewest_computing() const {
+  int64_t fewest = moe_layers_.empty() ? 0 : layer(moe_layers_[0]).computing();
+  for (const int64_t moe : moe_layers_) fewest = std::min(fewest, layer(moe).computing());
+  return fewest;
+}
+
+int64_t ExpertLayout::most_computing() const {
+  int64_t most = 0;
+  for (const LayerExperts& layer : layers_) most = std::max(most, layer.computing());
   return most;
 }
 

@@ -22,6 +22,9 @@ struct ExpertKind {
   int64_t ffn_hidden_size = 0;
   kernels::Activation activation = kernels::Activation::kSwiGlu;
   double init_std = 0;
+  ExpertComputation computation = ExpertComputation::kFull;  // else there is no width or activation
+  bool computes() const { return computation == ExpertComputation::kFull; }
+  bool has_weights() const { return computes() || computation == ExpertComputation::kConstant; }
   bool operator==(const ExpertKind&) const = default;
 };
 
@@ -38,14 +41,16 @@ struct LayerExperts {
   int64_t top_k = 0;
   std::vector<int64_t> ids{};  // by place; empty: the places
   int64_t unused_id = -1;      // the first that nobody ever had; -1: experts()
+  int64_t places = 0;          // of a token for experts: top_k; where experts choose tokens, all experts
 
-  int64_t experts() const;  // routed
+  int64_t experts() const;    // routed
+  int64_t computing() const;  // of these, those that are more than simple: ids below; others are on every rank
   bool is_moe() const { return !routed.empty(); }
   int64_t id_of(int64_t place) const { return ids.empty() ? place : ids[static_cast<size_t>(place)]; }
   int64_t place_of(int64_t id) const;  // -1: there is none
   int64_t next_id() const { return unused_id < 0 ? experts() : unused_id; }
   const ExpertSet& set_of(int64_t place) const;
-  // Neighbouring sets of one kind count once: how many there are, and which an expert's is.
+  // Neighbouring sets of one kind that compute count once: how many there are, and which an expert's is.
   int kinds_in_a_row() const;
   int kind_index(int64_t place) const;
   bool operator==(const LayerExperts&) const = default;
@@ -80,8 +85,10 @@ class ExpertLayout {
   // Place of an MoE layer among those.
   size_t moe_index(int64_t layer) const { return moe_index_[static_cast<size_t>(layer)]; }
   // Of an MoE layer; 0 in a dense model.
-  int64_t fewest_experts() const;
   int64_t most_experts() const;
+  // Of those that compute.
+  int64_t fewest_computing() const;
+  int64_t most_computing() const;
   // Numbers layers that are alike, in order of appearance.
   std::vector<size_t> classes() const;
 

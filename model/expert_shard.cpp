@@ -13,7 +13,7 @@ ExpertShard ExpertShard::whole(int64_t experts) {
 ExpertShards ExpertShards::whole(const ExpertLayout& layout) {
   std::vector<ExpertShard> shards;
   for (int64_t layer = 0; layer < layout.layers(); ++layer) {
-    shards.push_back(ExpertShard::whole(layout.layer(layer).experts()));
+    shards.push_back(ExpertShard::whole(layout.layer(layer).computing()));
   }
   return ExpertShards(std::move(shards));
 }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "autograd/ops/expert_choice.h"
 #include "autograd/ops/guard.h"
 #include "autograd/ops/linear.h"
 #include "autograd/ops/norm.h"
@@ -114,9 +115,34 @@ FeedForward::FeedForward(autograd::ParameterStore& store, const NetworkSettings&
     if (experts.kinds_in_a_row() > 1) held.back().stack = std::to_string(experts.kind_index(expert));
   }
   experts_.emplace(store, prefix + ".moe.experts", held, model.hidden_size, dispatcher_->lanes());
+  add_simple(store, prefix + ".moe.experts");
   for (const ExpertSet& set : experts.shared) {
     add_wide(prefix + ".moe.shared" + (set.name.empty() ? "" : "." + set.name), set.count, set.kind);
   }
+}
+
+// Parameters of constant experts are each rank's, as dense ones: a vector, and two rows that mix it with the token.
+void FeedForward::add_simple(autograd::ParameterStore& store, const std::string& prefix) {
+  const int64_t hidden = settings_.model.hidden_size;
+  simple_.first = layout_.computing();
+  std::vector<autograd::Segment> segments;
+  int32_t constants = 0;
+  for (int64_t expert = simple_.first; expert < layout_.experts(); ++expert) {
+    const ExpertKind& kind = layout_.set_of(expert).kind;
+    if (kind.computation != ExpertComputation::kConstant) {
+      const bool copies = kind.computation == ExpertComputation::kCopy;
+      simple_.kinds.push_back(copies ? kernels::SimpleExperts::kCopy : kernels::SimpleExperts::kZero);
+      continue;
+    }
+    const std::string name = prefix + "." + std::to_string(expert);
+    const int64_t begin = 3 * hidden * constants;
+    segments.push_back({name + ".v", Shape{hidden}, begin, static_cast<int>(expert)});
+    segments.push_back({name + ".mix", Shape{2, hidden}, begin + hidden, static_cast<int>(expert)});
+    simple_.kinds.push_back(constants++);
+  }
+  if (constants == 0) return;
+  constants_ = &store.declare(prefix + ".constants", Shape{constants, 3, hidden}, settings_.model.init_std, true,
+                              std::move(segments));
 }
 
 Variable FeedForward::forward(autograd::Tape& tape, const ForwardOptions& options, Variable x, const Tensor& replay,
@@ -132,20 +158,58 @@ int64_t FeedForward::capacity(const ForwardOptions& options, int64_t tokens) con
   return static_cast<int64_t>(std::ceil(most - 1e-9 * most));  // 1.1 * 100 is 110, not 111
 }
 
+// Where experts choose tokens, most places of a token are empty: there are as many rows as are taken.
+std::vector<Variable> FeedForward::plan(autograd::Tape& tape, const ForwardOptions& options, const Variable& ids,
+                                        const Variable& weights) const {
+  const int64_t tokens = ids.shape()[0], experts = layout_.experts(), computing = layout_.computing();
+  kernels::PlanWhole whole{experts, -1};
+  int64_t rows = -1;
+  if (settings_.moe.router.choice == kernels::ChoiceKind::kExpert) {
+    const int64_t each = autograd::ExpertChoice::share(tokens, layout_.top_k, experts);
+    whole.choices = each * experts;
+    const int32_t* const begin = ids.tensor().data<int32_t>();
+    rows = tape.context().exec.dry ? each * computing
+                                   : std::count_if(begin, begin + ids.tensor().elements(),
+                                                   [&](int32_t id) { return id >= 0 && id < computing; });
+  }
+  return tape.apply_all<autograd::PlanRows>({ids, weights}, computing, capacity(options, tokens),
+                                            settings_.moe.drop_policy, whole, rows);
+}
+
+// What needs no exchange: shared experts, then those that compute next to nothing. May be none.
+Variable FeedForward::computed_here(autograd::Tape& tape, const Variable& x, const Variable& ids,
+                                    const Variable& weights, const LayerControls& controls) const {
+  Variable sum;
+  for (const ExpertGroup& set : shared_) {
+    Variable y = set.forward(tape, settings_.recompute, all_rows(x));
+    sum = sum ? tape.apply<autograd::Add>({std::move(sum), std::move(y)}) : std::move(y);
+  }
+  const bool simple = std::any_of(simple_.kinds.begin(), simple_.kinds.end(),
+                                  [](int32_t kind) { return kind != kernels::SimpleExperts::kZero; });
+  if (!simple) return sum;
+  const auto factors = [](const Tensor& all) { return all ? Variable::leaf(all) : Variable(); };
+  return tape.apply<autograd::SimpleExperts>(
+      {x, ids, weights, std::move(sum), constants_ == nullptr ? Variable() : Variable::of(*constants_),
+       factors(controls.output_factors), factors(controls.input_factors)},
+      simple_);
+}
+
 Variable FeedForward::routed(autograd::Tape& tape, const ForwardOptions& options, const Variable& x,
                              const Tensor& replay, const LayerControls& controls,
                              std::vector<RoutingResult>& routing) const {
   auto [ids, weights, result] = router_->forward(tape, options, x, replay, controls);
-  auto plan = tape.apply_all<autograd::PlanRows>({ids, weights}, layout_.experts(), capacity(options, x.shape()[0]),
-                                                 settings_.moe.drop_policy);
-  const Variable &offsets = plan[0], &row_of_slot = plan[1], &slot_of_row = plan[2];
+  const std::vector<Variable> planned = plan(tape, options, ids, weights);
+  const Variable &offsets = planned[0], &row_of_slot = planned[1], &slot_of_row = planned[2];
   result.offsets = offsets.tensor();
   Variable rows = tape.apply<autograd::GatherRows>({x, slot_of_row, row_of_slot, offsets});
   const bool guarded = static_cast<bool>(controls.input_factors);
+  const auto of_computing = [&](const Tensor& all) {
+    return Variable::leaf(all.flat_slice(0, Shape{layout_.computing()}));
+  };
   if (guarded) {
     result.gradient_faults = std::make_shared<autograd::RowFaults>(static_cast<size_t>(layout_.experts()), 0);
     rows = tape.apply<autograd::GuardInputs>(
-        {std::move(rows), offsets, Variable::leaf(controls.input_factors), Variable::leaf(controls.guarded)},
+        {std::move(rows), offsets, of_computing(controls.input_factors), of_computing(controls.guarded)},
         result.gradient_faults);
     weights = tape.apply<autograd::GuardGates>(
         {std::move(weights), ids, Variable::leaf(controls.gate_factors), Variable::leaf(controls.guarded)},
@@ -155,16 +219,11 @@ Variable FeedForward::routed(autograd::Tape& tape, const ForwardOptions& options
     return experts_->forward(on, settings_.recompute, std::move(local));
   };
   Variable base;
-  const auto meanwhile = [&] {
-    for (const ExpertGroup& set : shared_) {
-      Variable y = set.forward(tape, settings_.recompute, all_rows(x));
-      base = base ? tape.apply<autograd::Add>({std::move(base), std::move(y)}) : std::move(y);
-    }
-  };
+  const auto meanwhile = [&] { base = computed_here(tape, x, ids, weights, controls); };
   Variable y = dispatcher_->run(tape, std::move(rows), offsets, static_cast<int>(layer_), experts, meanwhile);
   if (guarded) {
     auto out = tape.apply_all<autograd::GuardOutputs>(
-        {std::move(y), offsets, Variable::leaf(controls.output_factors), Variable::leaf(controls.guarded)});
+        {std::move(y), offsets, of_computing(controls.output_factors), of_computing(controls.guarded)});
     y = out[autograd::GuardOutputs::kRows];
     result.output_faults = out[autograd::GuardOutputs::kCounts].tensor();
   }

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "autograd/ops/activation.h"
+#include "autograd/ops/simple_experts.h"
 #include "autograd/parameter_store.h"
 #include "autograd/tape.h"
 #include "model/expert_shard.h"
@@ -63,8 +64,8 @@ class FeedForward {
   FeedForward(autograd::ParameterStore& store, const NetworkSettings& settings, const LayerExperts& experts,
               int64_t layer, const ExpertShard& shard);
 
-  // x [tokens, hidden] -> branch [tokens, hidden]. `replay`: ids i32 [tokens, k] to route by, or empty. `routing` gets
-  // the result of an MoE layer.
+  // x [tokens, hidden] -> branch [tokens, hidden]. `replay`: ids i32 [tokens, places] to route by, or empty. `routing`
+  // gets the result of an MoE layer.
   autograd::Variable forward(autograd::Tape& tape, const ForwardOptions& options, autograd::Variable x,
                              const Tensor& replay, const LayerControls& controls,
                              std::vector<RoutingResult>& routing) const;
@@ -74,14 +75,21 @@ class FeedForward {
                             const Tensor& replay, const LayerControls& controls,
                             std::vector<RoutingResult>& routing) const;
   int64_t capacity(const ForwardOptions& options, int64_t tokens) const;
+  std::vector<autograd::Variable> plan(autograd::Tape& tape, const ForwardOptions& options,
+                                       const autograd::Variable& ids, const autograd::Variable& weights) const;
+  autograd::Variable computed_here(autograd::Tape& tape, const autograd::Variable& x, const autograd::Variable& ids,
+                                   const autograd::Variable& weights, const LayerControls& controls) const;
+  void add_simple(autograd::ParameterStore& store, const std::string& prefix);
 
   const NetworkSettings& settings_;
   const LayerExperts& layout_;
   int64_t layer_;
   std::shared_ptr<const parallel::Dispatcher> dispatcher_;
   std::optional<LayerRouter> router_;
-  std::optional<ExpertGroup> experts_;  // those of this rank
-  std::vector<ExpertGroup> shared_;     // sets of shared experts, or the whole dense layer
+  std::optional<ExpertGroup> experts_;        // those of this rank
+  kernels::SimpleExperts simple_;             // those that do not compute
+  autograd::Parameter* constants_ = nullptr;  // [n, 3, hidden], of the constant ones
+  std::vector<ExpertGroup> shared_;           // sets of shared experts, or the whole dense layer
 };
 
 }  // namespace cadre::model

@@ -8,11 +8,14 @@ namespace {
 
 int64_t matrices_of(kernels::Activation activation) { return activation == kernels::Activation::kSwiGlu ? 3 : 2; }
 
-// Parameters of one expert for each column of the hidden width, times the width, over all of a set.
+// Parameters of the experts of all sets, by column of the hidden width. Of a constant expert: its vector, and the two
+// rows that mix it with the token.
 double parameters_of(const std::vector<ExpertSet>& sets) {
   double total = 0;
   for (const ExpertSet& set : sets) {
-    total += static_cast<double>(set.count * matrices_of(set.kind.activation) * set.kind.ffn_hidden_size);
+    const bool constant = set.kind.computation == ExpertComputation::kConstant;
+    const int64_t of_one = constant ? 3 : matrices_of(set.kind.activation) * set.kind.ffn_hidden_size;
+    total += static_cast<double>(set.count * of_one);
   }
   return total;
 }

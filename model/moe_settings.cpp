@@ -15,6 +15,9 @@ void Schema<model::ExpertGroupSettings>::fields(Fields<model::ExpertGroupSetting
   f.add("each", &S::each, "\"i = 0..3\": a group for each i, which expressions may use; the name has {i} in it");
   f.add("when", &S::when, "In which layers, such as layer % 2 == 1");
   f.add("count", &S::count, "Experts of the group in a layer").min(0);
+  f.add("computation", &S::computation,
+        "full: a feed-forward network; else next to nothing is computed: zero gives 0, copy the token itself, constant "
+        "a mixture of it and a learned vector. Such groups come last");
   f.add("ffn_hidden_size", &S::ffn_hidden_size, "Hidden width of one; auto: moe.ffn_hidden_size").min(1);
   f.add("activation", &S::activation, "auto: model.activation");
   f.add("init_std", &S::init_std, "As model.init_std; auto: that").above(0);
@@ -32,6 +35,16 @@ void Schema<model::ExpertGroupSettings>::check(const model::ExpertGroupSettings&
     problems.add("name",
                  fmt::format("got {}, wanted lower-case letters, digits and _, a letter first", in_quotes(s.name)));
   }
+  if (s.computation == model::ExpertComputation::kFull) return;
+  const auto no_network = [&](const char* key, bool given) {
+    if (!given) return;
+    problems.add(key, fmt::format("is given, and experts of computation: {} have no feed-forward network",
+                                  enum_name(s.computation)));
+  };
+  no_network("ffn_hidden_size", !s.ffn_hidden_size.is_auto());
+  no_network("activation", !s.activation.is_auto());
+  no_network("init_std", !s.init_std.is_auto());
+  if (s.shared) problems.add("computation", "of shared experts is full: they are there to compute for every token");
 }
 
 void Schema<model::ExpertLayerSettings>::fields(Fields<model::ExpertLayerSettings>& f) {
@@ -48,6 +61,9 @@ void Schema<model::ExpertRuleSettings>::fields(Fields<model::ExpertRuleSettings>
   f.about("What training does differently with some experts. Expressions may use step (from 1) and steps, of the run.");
   f.add("experts", &S::experts, "Which: layers.3.experts.17, layers.*.experts.code[0..3], layers.0..5.experts.*")
       .required();
+  f.add("optimizer", &S::optimizer,
+        "Instead of optimizer.kind, in all steps; lr, beta1 and so on are still those of `optimizer` and of rules; "
+        "null: as before");
   f.add("lr_scale", &S::lr_scale, "Multiplies the learning rate; null: as before").min(0);
   f.add("weight_decay", &S::weight_decay, "Instead of optimizer.weight_decay; null: as before").min(0);
   f.add("clip_norm", &S::clip_norm,
@@ -143,7 +159,10 @@ void Schema<model::RouterSettings>::fields(Fields<model::RouterSettings>& f) {
   f.about("Scores of experts, in FP32 or wider; the choice of a token's experts by them; and the weights of those.");
   f.add("score", &S::score, "softmax over experts, or sigmoid, each expert for itself");
   f.add("choice", &S::choice,
-        "top_k; top_p: as few of those as have top_p of the scores together; random and balanced: baselines");
+        "top_k; top_p: as few of those as have top_p of the scores together; random and balanced: baselines; expert: "
+        "experts choose tokens, each ceil(tokens * top_k / experts) of a micro-batch");
+  f.add("allow_future_tokens", &S::allow_future_tokens,
+        "Train with choice: expert, where what later tokens are decides about a token's experts");
   f.add("top_p", &S::top_p, "Of top_p").above(0).max(1);
   f.add("groups", &S::groups, "Equal runs of experts, of which a token uses kept_groups at most").min(1);
   f.add("kept_groups", &S::kept_groups, "See groups").min(1);
@@ -173,6 +192,14 @@ void Schema<model::RouterSettings>::check(const model::RouterSettings& s, Proble
     problems.add("kept_groups", fmt::format("{} is more than groups {}", s.kept_groups, s.groups));
   }
   if (s.key_size == 1) problems.add("key_size", "is 1, and all cosines would be 1 or -1; wanted 0, or at least 2");
+  if (s.choice == kernels::ChoiceKind::kExpert) {
+    if (!s.allow_future_tokens) {
+      problems.add("choice",
+                   "expert lets later tokens decide about a token's experts, which a causal model cannot see when it "
+                   "generates; set allow_future_tokens: true to train so all the same");
+    }
+    if (s.groups > 1) problems.add("groups", "limits what a token may choose, and with choice: expert experts choose");
+  }
   if (s.hierarchical && s.score == autograd::ScoreKind::kSigmoid) {
     problems.add("hierarchical", "is of softmax scores, and score is sigmoid");
   }
@@ -193,6 +220,9 @@ void Schema<model::MoeSettings>::fields(Fields<model::MoeSettings>& f) {
   f.add("rules", &S::rules, "What training does differently with some experts; later ones win, key by key");
   f.add("events", &S::events, "Operations on experts in the course of training, in this order");
   f.add("isolation", &S::isolation, "Experts that are updated each by itself; null: none");
+  f.add("train_only", &S::train_only,
+        "Selectors, as in moe.rules, of the experts that are trained; all else is frozen, embedding, attention and "
+        "routers included; null: everything is trained");
   f.add("ffn_hidden_size", &S::ffn_hidden_size, "Hidden width of one expert; auto: model.ffn_hidden_size").min(1);
   f.add("shared_experts", &S::shared_experts, "Experts that every token takes").min(0);
   f.add("dense_layers", &S::dense_layers, "Leading layers without experts").min(0);
@@ -212,10 +242,19 @@ void Schema<model::MoeSettings>::check(const model::MoeSettings& s, Problems& pr
   if (s.balance.load_coef != none && !s.router.noise) {
     problems.add("balance.load_coef", "is of a router with noise: true");
   }
+  if (s.router.choice == kernels::ChoiceKind::kExpert) {
+    if (s.balance.load_coef != none) problems.add("balance.load_coef", "is of routers by which tokens choose experts");
+    if (s.capacity_factor) {
+      problems.add("capacity_factor", "is given, and with router.choice: expert every expert takes the same share");
+    }
+  }
   const bool groups = !s.groups.empty();
   if (groups && s.num_experts > 0) problems.add("num_experts", "is given beside groups; wanted one of them");
   if (groups && s.shared_experts > 0) {
     problems.add("shared_experts", "is given beside groups; wanted a group with shared: true");
+  }
+  if (s.train_only && s.train_only->empty()) {
+    problems.add("train_only", "is empty, and nothing would be trained; wanted selectors of experts, or null");
   }
   for (const auto& [name, value] : s.variables) {
     if (!is_identifier(name))

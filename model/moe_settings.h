@@ -10,6 +10,7 @@
 #include "core/config/expression.h"
 #include "core/config/fields.h"
 #include "kernels/activation.h"
+#include "kernels/optimizer.h"
 #include "kernels/permute.h"
 #include "model/surgery_settings.h"
 
@@ -31,6 +32,7 @@ struct BalanceSettings {
 struct RouterSettings {
   autograd::ScoreKind score = autograd::ScoreKind::kSoftmax;
   kernels::ChoiceKind choice = kernels::ChoiceKind::kTopK;
+  bool allow_future_tokens = false;  // without which nothing trains by choice: expert
   double top_p = 0.8;
   int64_t groups = 1;
   int64_t kept_groups = 1;
@@ -51,6 +53,7 @@ struct ExpertGroupSettings {
   std::string each;  // "i = 0..3": a group for every i, whose name has {i}
   config::Expression when = 1;
   config::Expression count = 1;
+  ExpertComputation computation = ExpertComputation::kFull;
   config::Auto<config::Expression> ffn_hidden_size;  // of one expert; auto: moe.ffn_hidden_size
   config::Auto<kernels::Activation> activation;      // auto: model.activation
   config::Auto<config::Expression> init_std;         // auto: model.init_std
@@ -68,6 +71,7 @@ struct ExpertLayerSettings {
 // What training does differently with some experts. Expressions know step (from 1) and steps, those of the run.
 struct ExpertRuleSettings {
   std::string experts;  // expert_selector.h
+  std::optional<kernels::OptimizerKind> optimizer;
   std::optional<config::Expression> lr_scale;
   std::optional<config::Expression> weight_decay;
   std::optional<config::Expression> clip_norm;
@@ -113,10 +117,11 @@ struct MoeSettings {
   std::vector<ExpertRuleSettings> rules;
   std::vector<ExpertEventSettings> events;
   std::optional<IsolationSettings> isolation;
-  config::Auto<int64_t> ffn_hidden_size;  // of one expert; auto: model.ffn_hidden_size
-  int64_t shared_experts = 0;             // always active, each of ffn_hidden_size
-  int64_t dense_layers = 0;               // leading layers without experts
-  std::optional<double> capacity_factor;  // null: dropless
+  std::optional<std::vector<std::string>> train_only;  // expert_selector.h; null: everything is trained
+  config::Auto<int64_t> ffn_hidden_size;               // of one expert; auto: model.ffn_hidden_size
+  int64_t shared_experts = 0;                          // always active, each of ffn_hidden_size
+  int64_t dense_layers = 0;                            // leading layers without experts
+  std::optional<double> capacity_factor;               // null: dropless
   kernels::DropPolicy drop_policy = kernels::DropPolicy::kByScore;
   RouterSettings router;
   BalanceSettings balance;
@@ -130,6 +135,11 @@ struct cadre::config::EnumNames<cadre::kernels::DropPolicy> {
   static constexpr EnumName<cadre::kernels::DropPolicy> values[] = {{kByScore, "score"}, {kByPosition, "position"}};
 };
 template <>
+struct cadre::config::EnumNames<cadre::kernels::OptimizerKind> {
+  using enum cadre::kernels::OptimizerKind;
+  static constexpr EnumName<cadre::kernels::OptimizerKind> values[] = {{kAdamW, "adamw"}, {kSgd, "sgd"}};
+};
+template <>
 struct cadre::config::EnumNames<cadre::autograd::ScoreKind> {
   using enum cadre::autograd::ScoreKind;
   static constexpr EnumName<cadre::autograd::ScoreKind> values[] = {{kSoftmax, "softmax"}, {kSigmoid, "sigmoid"}};
@@ -138,7 +148,7 @@ template <>
 struct cadre::config::EnumNames<cadre::kernels::ChoiceKind> {
   using enum cadre::kernels::ChoiceKind;
   static constexpr EnumName<cadre::kernels::ChoiceKind> values[] = {
-      {kTopK, "top_k"}, {kTopP, "top_p"}, {kRandom, "random"}, {kBalanced, "balanced"}};
+      {kTopK, "top_k"}, {kTopP, "top_p"}, {kRandom, "random"}, {kBalanced, "balanced"}, {kExpert, "expert"}};
 };
 template <>
 struct cadre::config::EnumNames<cadre::kernels::GroupScore> {

@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "autograd/ops/balance.h"
+#include "autograd/ops/expert_choice.h"
 #include "autograd/ops/linear.h"
 #include "autograd/ops/noise.h"
 #include "autograd/ops/norm.h"
@@ -132,13 +133,28 @@ LayerRouter::Routed LayerRouter::forward(autograd::Tape& tape, const ForwardOpti
   const Scored scored = score(tape, options, x, bias);
   Routed routed;
   routed.result.layer = layer_;
-  routed.ids =
-      tape.apply<autograd::ChooseExperts>({scored.scores, bias, leaf_or_none(replay)}, experts_.top_k, choice(options));
+  choose(tape, options, scored.scores, replay, controls, routed);
   routed.weights =
       tape.apply<autograd::GateWeights>({scored.scores, routed.ids}, settings_.renormalise, settings_.scale);
   routed.result.ids = routed.ids.tensor();
   add_losses(tape, options, scored, controls, routed);
   return routed;
+}
+
+// Experts that choose see the tokens of this micro-batch alone; outside training, where a token's neighbours must not
+// matter, they go by what they took in training.
+void LayerRouter::choose(autograd::Tape& tape, const ForwardOptions& options, const Variable& scores,
+                         const Tensor& replay, const LayerControls& controls, Routed& routed) const {
+  const Variable bias = leaf_or_none(controls.bias);
+  if (settings_.choice != kernels::ChoiceKind::kExpert) {
+    routed.ids =
+        tape.apply<autograd::ChooseExperts>({scores, bias, leaf_or_none(replay)}, experts_.top_k, choice(options));
+    return;
+  }
+  const Variable thresholds = options.training ? Variable() : leaf_or_none(controls.thresholds);
+  auto out = tape.apply_all<autograd::ExpertChoice>({scores, bias, thresholds, leaf_or_none(replay)}, experts_.top_k);
+  routed.ids = out[autograd::ExpertChoice::kIds];
+  routed.result.lowest = out[autograd::ExpertChoice::kLowest].tensor();
 }
 
 Variable LayerRouter::shares(autograd::Tape& tape, const Variable& scores) const {

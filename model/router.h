@@ -19,11 +19,11 @@ class LayerRouter {
               int64_t layer);
 
   struct Routed {
-    autograd::Variable ids;      // i32 [tokens, k]
-    autograd::Variable weights;  // [tokens, k]
+    autograd::Variable ids;      // i32 [tokens, places]
+    autograd::Variable weights;  // [tokens, places]
     RoutingResult result;        // but for what the rows tell
   };
-  // x [tokens, hidden]. `replay`: ids i32 [tokens, k] to route by, or empty.
+  // x [tokens, hidden]. `replay`: ids i32 [tokens, places] to route by, or empty.
   Routed forward(autograd::Tape& tape, const ForwardOptions& options, const autograd::Variable& x, const Tensor& replay,
                  const LayerControls& controls) const;
 
@@ -35,6 +35,8 @@ class LayerRouter {
   autograd::Variable logits(autograd::Tape& tape, const autograd::Variable& x) const;
   Scored score(autograd::Tape& tape, const ForwardOptions& options, autograd::Variable x,
                const autograd::Variable& bias) const;
+  void choose(autograd::Tape& tape, const ForwardOptions& options, const autograd::Variable& scores,
+              const Tensor& replay, const LayerControls& controls, Routed& routed) const;
   // Scores as a distribution over experts, for losses.
   autograd::Variable shares(autograd::Tape& tape, const autograd::Variable& scores) const;
   void add_losses(autograd::Tape& tape, const ForwardOptions& options, const Scored& scored,

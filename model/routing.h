@@ -36,6 +36,7 @@ struct LayerControls {
   Tensor loads;         // sums of gate weights there, likewise
   Tensor smooth_loads;  // and of a noisy router's smooth loads
   Tensor bias;          // added to scores when experts are chosen; -infinity: not there
+  Tensor thresholds;    // where experts choose tokens: the lowest key that they take, outside training
   // Factors of the gradients that leave an expert for its input, that reach its output, and that reach its gate; and,
   // i32 [experts], whose rows that are not finite are zeroed and counted. All four or none.
   Tensor input_factors, output_factors, gate_factors, guarded;
@@ -47,12 +48,13 @@ struct RoutingResult {
   std::vector<autograd::Variable> balance_losses;  // contributions to the global batch's loss
   autograd::Variable z_loss;                       // likewise; empty: none
   Tensor counts;                                   // i64 [scopes, experts]: choices, drops included
-  Tensor ids;                                      // i32 [tokens, k]; -1: none
-  Tensor offsets;                                  // i64 [experts + 1]: rows kept
+  Tensor ids;                                      // i32 [tokens, places]; -1: none
+  Tensor lowest;                                   // f64 [experts]: lowest key taken, where experts choose tokens
+  Tensor offsets;                                  // i64 [computing + 1]: rows kept
   Tensor score_sums;                               // [scopes, experts], of each token's distribution; with an aux loss
   Tensor smooth_loads;                             // [1, experts], likewise of a noisy router
   Tensor loads;                                    // [1, experts]: sums of gate weights; empty unless a loss needs them
-  Tensor output_faults;                            // i64 [experts]: rows that were not finite; empty without guards
+  Tensor output_faults;                            // i64 [computing]: rows that were not finite; empty without guards
   std::shared_ptr<autograd::RowFaults> gradient_faults;  // likewise of gradients, once the backward is done
 
   double balance_loss() const;

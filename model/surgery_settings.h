@@ -7,7 +7,7 @@
 
 #include "core/config/expression.h"
 #include "core/config/fields.h"
-#include "model/activation_name.h"
+#include "model/expert_kind.h"
 
 namespace cadre::model {
 
@@ -36,7 +36,8 @@ struct EditedGroupSettings {
   std::string name;
   std::vector<int64_t> ids;  // of routed ones
   int64_t count = 0;         // of shared ones
-  int64_t ffn_hidden_size = 1;
+  ExpertComputation computation = ExpertComputation::kFull;
+  int64_t ffn_hidden_size = 0;  // of those that compute
   kernels::Activation activation = kernels::Activation::kSwiGlu;
   double init_std = 0.02;
 };

@@ -42,6 +42,8 @@ std::vector<LayerControls> first_controls(Allocator& allocator, const ExpertLayo
     of_layer.loads = filled(share);
     of_layer.smooth_loads = filled(share);
     if (router.bias_update_rate > 0) of_layer.bias = filled(0);
+    const bool sigmoid = router.score == autograd::ScoreKind::kSigmoid;
+    if (router.choice == kernels::ChoiceKind::kExpert) of_layer.thresholds = filled(sigmoid ? 0.5 : share);
   }
   return controls;
 }
@@ -133,6 +135,7 @@ LayerControls Transformer::controls_of(const ForwardInputs& inputs, int64_t inde
   if (inputs.controls) return inputs.controls->at(moe_index);
   LayerControls controls;
   if (moe_index < biases_.size()) controls.bias = biases_[moe_index];
+  if (moe_index < thresholds_.size()) controls.thresholds = thresholds_[moe_index];
   return controls;
 }
 

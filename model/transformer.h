@@ -53,7 +53,8 @@ struct ForwardInputs {
   autograd::Variable stream{};  // what the stage before gave; empty where the stage is the first
 };
 
-// For ForwardInputs::controls of a first step: all experts are alike. Biases only where the router updates them.
+// For ForwardInputs::controls of a first step: all experts are alike. Biases only where the router updates them,
+// thresholds only where experts choose tokens.
 std::vector<LayerControls> first_controls(Allocator& allocator, const ExpertLayout& experts,
                                           const RouterSettings& router);
 
@@ -83,6 +84,8 @@ class Transformer {
   int64_t active_parameters() const;
   // By MoE layer, f64 [experts] or empty: what chooses experts where no controls are given.
   void set_biases(std::vector<Tensor> biases) { biases_ = std::move(biases); }
+  // Likewise, what experts go by that choose tokens. Without, they choose as in training.
+  void set_thresholds(std::vector<Tensor> thresholds) { thresholds_ = std::move(thresholds); }
   GenerationState make_state(const autograd::Context& context, int64_t batch, int64_t capacity) const;
 
  private:
@@ -117,7 +120,7 @@ class Transformer {
   std::vector<std::unique_ptr<Layer>> layers_;  // of the whole model; null where they are not here
   autograd::Parameter* final_norm_ = nullptr;   // of a last stage
   autograd::Parameter* head_ = nullptr;         // likewise; the embedding when tied
-  std::vector<Tensor> biases_;                  // by MoE layer; none: nowhere
+  std::vector<Tensor> biases_, thresholds_;     // by MoE layer; none: nowhere
   Tensor rotary_table_;                         // grown as needed
 };
 

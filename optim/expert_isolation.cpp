@@ -13,6 +13,13 @@ ExpertIsolation::ExpertIsolation(model::IsolationSettings settings, const model:
   } catch (const ConfigError& failure) {
     throw model::ExpertLayoutError("moe.isolation.experts", failure.what());
   }
+  std::erase_if(experts_,
+                [&](const model::ExpertPlace& place) { return place.expert >= layout.layer(place.layer).computing(); });
+  if (experts_.empty()) {
+    throw model::ExpertLayoutError(
+        "moe.isolation.experts",
+        settings_.experts + ": none of these experts computes anything; wanted some of computation: full");
+  }
   for (size_t i = 0; i < experts_.size(); ++i) {
     index_[{experts_[i].layer, experts_[i].expert}] = static_cast<int>(i);
     moe_layers_.push_back(layout.moe_index(experts_[i].layer));

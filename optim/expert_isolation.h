@@ -62,7 +62,8 @@ struct IsolatedExpert {
 
 class ExpertIsolation {
  public:
-  // `clip_norm`: where the settings say auto. Throws ExpertLayoutError when the selector is wrong or selects nothing.
+  // Of the experts that are selected, those that compute. `clip_norm`: where the settings say auto. Throws
+  // ExpertLayoutError when the selector is wrong or selects nothing.
   ExpertIsolation(model::IsolationSettings settings, const model::ExpertLayout& layout,
                   std::optional<double> clip_norm);
 

@@ -2,25 +2,67 @@
 
 #include <fmt/core.h>
 
+#include <algorithm>
+
 #include "model/expert_selector.h"
 
 namespace cadre::optim {
 
 using model::ExpertLayoutError;
 
+namespace {
+
+// By layer and id; errors name the key.
+std::vector<std::pair<int, int>> selected(const std::string& selector, const std::string& key,
+                                          const model::ExpertLayout& layout) {
+  std::vector<std::pair<int, int>> experts;
+  try {
+    for (const model::ExpertPlace& place : model::ExpertSelector(selector).resolve(layout)) {
+      experts.emplace_back(static_cast<int>(place.layer), static_cast<int>(place.expert));
+    }
+  } catch (const ConfigError& failure) {
+    throw ExpertLayoutError(key, failure.what());
+  }
+  return experts;
+}
+
+}  // namespace
+
 ExpertRules::ExpertRules(std::vector<model::ExpertRuleSettings> rules, const model::ExpertLayout& layout)
     : rules_(std::move(rules)) {
   for (size_t i = 0; i < rules_.size(); ++i) {
-    std::vector<std::pair<int, int>>& experts = experts_.emplace_back();
-    try {
-      for (const model::ExpertPlace& place : model::ExpertSelector(rules_[i].experts).resolve(layout)) {
-        experts.emplace_back(static_cast<int>(place.layer), static_cast<int>(place.expert));
-      }
-    } catch (const ConfigError& failure) {
-      throw ExpertLayoutError(fmt::format("moe.rules[{}].experts", i), failure.what());
-    }
+    experts_.push_back(selected(rules_[i].experts, fmt::format("moe.rules[{}].experts", i), layout));
+    if (!rules_[i].optimizer) continue;
+    for (const std::pair<int, int>& expert : experts_.back()) optimizers_[expert] = *rules_[i].optimizer;
   }
   at(1, 1);
+}
+
+ExpertRules::ExpertRules(const model::MoeSettings& moe, const model::ExpertLayout& layout)
+    : ExpertRules(moe.rules, layout) {
+  if (!moe.train_only) return;
+  trained_.emplace();
+  for (size_t i = 0; i < moe.train_only->size(); ++i) {
+    for (const auto& expert : selected((*moe.train_only)[i], fmt::format("moe.train_only[{}]", i), layout)) {
+      trained_->insert(expert);
+    }
+  }
+  const bool any = std::any_of(trained_->begin(), trained_->end(), [&](const std::pair<int, int>& expert) {
+    return layout.layer(expert.first).set_of(expert.second).kind.has_weights();
+  });
+  if (!any) {
+    throw ExpertLayoutError("moe.train_only",
+                            "none of these experts has weights; wanted some of computation: full or constant");
+  }
+}
+
+kernels::OptimizerKind ExpertRules::optimizer_of(int layer, int expert, kernels::OptimizerKind otherwise) const {
+  const auto found = optimizers_.find({layer, expert});
+  return found == optimizers_.end() ? otherwise : found->second;
+}
+
+bool ExpertRules::uses(kernels::OptimizerKind kind) const {
+  return std::any_of(optimizers_.begin(), optimizers_.end(), [&](const auto& of) { return of.second == kind; });
 }
 
 ExpertRules::ByExpert ExpertRules::at(int64_t step, int64_t steps) const {

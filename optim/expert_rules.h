@@ -3,6 +3,7 @@
 
 #include <map>
 #include <optional>
+#include <set>
 #include <utility>
 #include <vector>
 
@@ -28,8 +29,16 @@ class ExpertRules {
   ExpertRules() = default;  // none
   // Throws ExpertLayoutError naming the rule that selects nothing or cannot be computed.
   ExpertRules(std::vector<model::ExpertRuleSettings> rules, const model::ExpertLayout& layout);
+  ExpertRules(const model::MoeSettings& moe, const model::ExpertLayout& layout);  // with train_only
 
   bool empty() const { return rules_.empty(); }
+  // Whether only some experts are trained, and whether a segment is: of an expert, or with -1 of anything else.
+  bool restricts() const { return trained_.has_value(); }
+  bool trains(int layer, int expert) const { return !trained_ || trained_->contains({layer, expert}); }
+  // Which optimizer an expert has, where `otherwise` is everything else's.
+  kernels::OptimizerKind optimizer_of(int layer, int expert, kernels::OptimizerKind otherwise) const;
+  // Likewise of some expert of the model.
+  bool uses(kernels::OptimizerKind kind) const;
   // Those of a step of a run of `steps`. Experts that are not there have no rule.
   using ByExpert = std::map<std::pair<int, int>, ExpertRule>;  // by layer and id
   ByExpert at(int64_t step, int64_t steps) const;
@@ -37,6 +46,8 @@ class ExpertRules {
  private:
   std::vector<model::ExpertRuleSettings> rules_;
   std::vector<std::vector<std::pair<int, int>>> experts_;  // of each rule
+  std::map<std::pair<int, int>, kernels::OptimizerKind> optimizers_;
+  std::optional<std::set<std::pair<int, int>>> trained_;
 };
 
 }  // namespace cadre::optim

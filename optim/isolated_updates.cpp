@@ -5,37 +5,42 @@
 namespace cadre::optim {
 namespace {
 
-// In the order of the values and the moments.
-std::vector<const char*> snapshot_names(OptimizerKind kind) {
-  if (kind == OptimizerKind::kSgd) return {"snapshot", "snapshot_momentum"};
-  return {"snapshot", "snapshot_exp_avg", "snapshot_exp_avg_sq"};
-}
+struct Extent {
+  int64_t all = 0, adamw = 0;  // elements
+};
 
-// What is kept of each after the other. Returns how many elements that takes.
-int64_t place_isolated(const ExpertIsolation& isolation, std::vector<SegmentState>& segments) {
+// What is kept of each after the other, AdamW's first, so that snapshots of second moments are no longer than those.
+Extent place_isolated(const ExpertIsolation& isolation, std::vector<SegmentState>& segments) {
   constexpr int64_t kAlignment = 16;  // elements
-  int64_t elements = 0;
-  for (SegmentState& segment : segments) {
-    if (segment.expert >= 0) segment.isolated = isolation.index_of(segment.layer, segment.expert);
-    if (segment.isolated < 0) continue;
-    segment.isolated_offset = elements;
-    elements += (segment.kept.count() + kAlignment - 1) / kAlignment * kAlignment;
+  Extent extent;
+  for (const OptimizerKind kind : {OptimizerKind::kAdamW, OptimizerKind::kSgd}) {
+    for (SegmentState& segment : segments) {
+      if (segment.kind != kind) continue;
+      if (segment.expert >= 0) segment.isolated = isolation.index_of(segment.layer, segment.expert);
+      if (segment.isolated < 0) continue;
+      segment.isolated_offset = extent.all;
+      extent.all += (segment.kept.count() + kAlignment - 1) / kAlignment * kAlignment;
+    }
+    if (kind == OptimizerKind::kAdamW) extent.adamw = extent.all;
   }
-  return elements;
+  return extent;
 }
 
 }  // namespace
 
-IsolatedUpdates::IsolatedUpdates(const autograd::Context& context, ExpertIsolation isolation, OptimizerKind kind,
-                                 Storage storage, std::vector<SegmentState>& segments)
+IsolatedUpdates::IsolatedUpdates(const autograd::Context& context, ExpertIsolation isolation, Storage storage,
+                                 std::vector<SegmentState>& segments)
     : context_(context), isolation_(std::move(isolation)), storage_(std::move(storage)) {
-  const int64_t elements = place_isolated(isolation_, segments);
-  const auto tensor = [&](const char* name) {
-    return MomentTensor{name, Tensor::zeros(context.allocator, context.dtype, Shape{elements}), true};
-  };
-  if (isolation_.settings().accumulate_tokens > 0) kept_ = tensor("accumulated_gradient");
+  const Extent extent = place_isolated(isolation_, segments);
+  const auto zeros = [&](int64_t count) { return Tensor::zeros(context.allocator, context.dtype, Shape{count}); };
+  if (isolation_.settings().accumulate_tokens > 0) kept_ = {"accumulated_gradient", zeros(extent.all), {}, true};
   if (!isolation_.settings().quarantine) return;
-  for (const char* name : snapshot_names(kind)) snapshots_.push_back(tensor(name));
+  snapshots_.push_back({"snapshot", zeros(extent.all), {}, true});
+  const Tensor first = zeros(extent.all);
+  for (const MomentTensor& moment : storage_.moments) {
+    const Tensor tensor = moment.name == "exp_avg_sq" ? zeros(extent.adamw) : first;
+    snapshots_.push_back({"snapshot_" + moment.name, tensor, moment.kind, true});
+  }
   start_anew(segments);
 }
 
@@ -59,6 +64,7 @@ template <class Visit>
 void IsolatedUpdates::each_of_snapshot(const SegmentState& segment, const Visit& visit) const {
   const Shape shape{segment.kept.count()};
   for (size_t i = 0; i < snapshots_.size(); ++i) {
+    if (!segment.has(snapshots_[i])) continue;
     const Tensor live = i == 0 ? storage_.values.flat_slice(segment.offset + segment.kept.begin, shape)
                                : storage_.moments[i - 1].tensor.flat_slice(segment.state_offset, shape);
     visit(live, snapshots_[i].tensor.flat_slice(segment.isolated_offset, shape));

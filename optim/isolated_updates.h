@@ -20,7 +20,7 @@ class IsolatedUpdates {
   };
   // Gives segments of isolated experts their places. Only those have tensors here: kept gradients where they
   // accumulate, snapshots where there is quarantine.
-  IsolatedUpdates(const autograd::Context& context, ExpertIsolation isolation, OptimizerKind kind, Storage storage,
+  IsolatedUpdates(const autograd::Context& context, ExpertIsolation isolation, Storage storage,
                   std::vector<SegmentState>& segments);
 
   ExpertIsolation& isolation() { return isolation_; }

@@ -53,6 +53,7 @@ Optimizer::Optimizer(const autograd::Context& context, autograd::ParameterStore&
       state.offset = parameter->offset + segment.offset;
       state.expert = segment.expert;
       if (segment.expert >= 0) state.layer = model::layer_of(segment.name);
+      state.kind = kind_of(state.layer, state.expert);
       state.weight_decay = parameter->decays ? settings.weight_decay : 0;
       state.owned = {0, state.count()};
       if (!shard.owned.empty()) state.owned = shard.owned.at(segments_.size());
@@ -61,7 +62,7 @@ Optimizer::Optimizer(const autograd::Context& context, autograd::ParameterStore&
   }
   place_state();
   if (isolation) {
-    isolated_.emplace(context_, std::move(*isolation), settings_.kind,
+    isolated_.emplace(context_, std::move(*isolation),
                       IsolatedUpdates::Storage{store_.values(), gradients(), moments(), zero_ == 2}, segments_);
   }
   if (norm_ == nullptr) {
@@ -80,24 +81,30 @@ Optimizer::Optimizer(const autograd::Context& context, autograd::ParameterStore&
   for (const NormSegment& segment : norm_->all()) {
     const bool expert = isolated_ && segment.expert >= 0;
     isolated_places_.push_back(expert ? isolated_->isolation().index_of(segment.layer, segment.expert) : -1);
+    factors_.push_back(rules_.trains(segment.layer, segment.expert) ? 1 : 0);
   }
-  factors_.assign(groups_.size(), 1);
 }
 
-// Whole: laid out as the parameters. Sharded: what is owned of each segment after the other.
+// Whole and of one kind: laid out as the parameters. Else what is kept of each segment after the other, AdamW's first,
+// so that second moments are no longer than those.
 void Optimizer::place_state() {
   constexpr int64_t kAlignment = 16;  // elements
-  int64_t elements = 0;
-  for (SegmentState& segment : segments_) {
-    segment.kept = zero_ > 0 ? segment.owned : parallel::ElementRange{0, segment.count()};
-    segment.state_offset = zero_ > 0 ? elements : segment.offset;
-    elements += (segment.kept.count() + kAlignment - 1) / kAlignment * kAlignment;
+  const bool as_parameters = zero_ == 0 && !(uses(OptimizerKind::kAdamW) && uses(OptimizerKind::kSgd));
+  int64_t elements = 0, second = 0;
+  for (const OptimizerKind kind : {OptimizerKind::kAdamW, OptimizerKind::kSgd}) {
+    for (SegmentState& segment : segments_) {
+      if (segment.kind != kind) continue;
+      segment.kept = zero_ > 0 ? segment.owned : parallel::ElementRange{0, segment.count()};
+      segment.state_offset = as_parameters ? segment.offset : elements;
+      elements += (segment.kept.count() + kAlignment - 1) / kAlignment * kAlignment;
+    }
+    if (kind == OptimizerKind::kAdamW) second = elements;
   }
-  if (zero_ == 0) elements = store_.elements();
-  const auto zeros = [&] { return Tensor::zeros(context_.allocator, context_.dtype, Shape{elements}); };
-  first_moment_ = zeros();
-  if (settings_.kind == OptimizerKind::kAdamW) second_moment_ = zeros();
-  if (zero_ == 2) shard_gradients_ = zeros();
+  if (as_parameters) elements = second = store_.elements();
+  const auto zeros = [&](int64_t count) { return Tensor::zeros(context_.allocator, context_.dtype, Shape{count}); };
+  first_moment_ = zeros(elements);
+  if (uses(OptimizerKind::kAdamW)) second_moment_ = zeros(second);
+  if (zero_ == 2) shard_gradients_ = zeros(elements);
 }
 
 int64_t Optimizer::gradient_offset(const SegmentState& segment) const {
@@ -113,8 +120,12 @@ double Optimizer::learning_rate(int64_t step, int64_t total_steps) const {
 }
 
 std::vector<MomentTensor> Optimizer::moments() const {
-  if (settings_.kind == OptimizerKind::kSgd) return {{"momentum", first_moment_}};
-  return {{"exp_avg", first_moment_}, {"exp_avg_sq", second_moment_}};
+  std::vector<MomentTensor> all;
+  if (uses(OptimizerKind::kAdamW)) {
+    all = {{"exp_avg", first_moment_, OptimizerKind::kAdamW}, {"exp_avg_sq", second_moment_, OptimizerKind::kAdamW}};
+  }
+  if (uses(OptimizerKind::kSgd)) all.push_back({"momentum", first_moment_, OptimizerKind::kSgd});
+  return all;
 }
 
 std::vector<MomentTensor> Optimizer::state_tensors() const {
@@ -170,7 +181,8 @@ void Optimizer::apply_rules(const std::vector<double>& squares, const ExpertRule
     if (rule.frozen) factors[group] = 0;
   }
   for (size_t i = 0; i < squares.size(); ++i) {
-    if (groups_[i] >= 0) factors_[i] = factors[static_cast<size_t>(groups_[i])];
+    const auto [layer, expert] = groups_[i] < 0 ? std::pair(-1, -1) : experts_[static_cast<size_t>(groups_[i])];
+    if (expert >= 0 && rules_.trains(layer, expert)) factors_[i] = factors[static_cast<size_t>(groups_[i])];
   }
   for (SegmentState& segment : segments_) {
     if (segment.expert < 0) continue;
@@ -188,8 +200,9 @@ std::vector<IsolatedGradient> Optimizer::isolated_gradients(const std::vector<do
     if (isolated_places_[i] < 0) continue;
     IsolatedGradient& gradient = gradients[static_cast<size_t>(isolated_places_[i])];
     gradient.square += squares[i];
-    if (const auto found = rules.find(experts_[static_cast<size_t>(groups_[i])]); found != rules.end())
-      gradient.rule = found->second;
+    const std::pair<int, int> expert = experts_[static_cast<size_t>(groups_[i])];
+    if (const auto found = rules.find(expert); found != rules.end()) gradient.rule = found->second;
+    gradient.rule.frozen = gradient.rule.frozen || !rules_.trains(expert.first, expert.second);
   }
   return gradients;
 }
@@ -222,7 +235,7 @@ StepReport Optimizer::step(int64_t step, int64_t total_steps, const ExpertTokens
     const size_t index = norm_->index_of(segment.name);
     segment.gradient_norm = std::sqrt(squares[index]);
     segment.clip_factor = factors_[index] * report.clip_factor;
-    segment.updates = !segment.rule.frozen;
+    segment.updates = !segment.rule.frozen && rules_.trains(segment.layer, segment.expert);
   }
   if (!report.finite) return report;
   if (isolated_) {
@@ -231,7 +244,8 @@ StepReport Optimizer::step(int64_t step, int64_t total_steps, const ExpertTokens
   }
   const double lr = learning_rate(step, total_steps);
   for (SegmentState& segment : segments_) segment.steps += segment.updates ? 1 : 0;
-  settings_.kind == OptimizerKind::kAdamW ? update_adamw(lr) : update_sgd(lr);
+  update_adamw(lr);
+  update_sgd(lr);
   if (isolated_) isolated_->finish(segments_);
   store_.touch();
   return report;
@@ -240,21 +254,23 @@ StepReport Optimizer::step(int64_t step, int64_t total_steps, const ExpertTokens
 void Optimizer::update_adamw(double lr) {
   std::vector<kernels::AdamWSegment> updates;
   for (const SegmentState& s : segments_) {
-    if (!s.updates) continue;
+    if (!s.updates || s.kind != OptimizerKind::kAdamW) continue;
     updates.push_back({place_of(s), lr * s.rule.lr_scale, s.rule.beta1.value_or(settings_.beta1),
                        s.rule.beta2.value_or(settings_.beta2), s.rule.eps.value_or(settings_.eps),
                        s.rule.weight_decay.value_or(s.weight_decay), s.steps, s.clip_factor});
   }
+  if (updates.empty()) return;
   kernels::adamw(context_.exec, updates, store_.values(), gradients(), first_moment_, second_moment_);
 }
 
 void Optimizer::update_sgd(double lr) {
   std::vector<kernels::SgdSegment> updates;
   for (const SegmentState& s : segments_) {
-    if (!s.updates) continue;
+    if (!s.updates || s.kind != OptimizerKind::kSgd) continue;
     updates.push_back({place_of(s), lr * s.rule.lr_scale, s.rule.momentum.value_or(settings_.momentum),
                        settings_.nesterov, s.rule.weight_decay.value_or(s.weight_decay), s.clip_factor});
   }
+  if (updates.empty()) return;
   kernels::sgd(context_.exec, updates, store_.values(), gradients(), first_moment_);
 }
 

@@ -47,12 +47,15 @@ class Optimizer {
   double learning_rate(int64_t step, int64_t total_steps) const;
   std::vector<SegmentState>& segments() { return segments_; }
   const std::vector<SegmentState>& segments() const { return segments_; }
+  // The same names on every rank.
   std::vector<MomentTensor> moments() const;
   // The moments and what isolated experts have: all that a checkpoint holds besides values.
   std::vector<MomentTensor> state_tensors() const;
   // Null: no expert is isolated.
   IsolatedUpdates* isolated() { return isolated_ ? &*isolated_ : nullptr; }
   int zero() const { return zero_; }
+  // Of a segment of the model, here or not: of an expert, or with -1 of anything else.
+  OptimizerKind kind_of(int layer, int expert) const { return rules_.optimizer_of(layer, expert, settings_.kind); }
   // The gradients that step() takes: the store's, or with zero = 2 its own, laid out as the moments.
   const Tensor& gradients() const { return shard_gradients_ ? shard_gradients_ : store_.gradients(); }
   // Where the gradient of what is kept begins in them.
@@ -60,6 +63,7 @@ class Optimizer {
 
  private:
   void place_state();
+  bool uses(OptimizerKind kind) const { return settings_.kind == kind || rules_.uses(kind); }
   kernels::StatePlace place_of(const SegmentState& segment) const;
   std::vector<std::vector<double>> owned_squares() const;
   void divide_by_loss_scales(const ExpertRules::ByExpert& rules);
@@ -84,7 +88,7 @@ class Optimizer {
   const int zero_;
   std::vector<SegmentState> segments_;
   Tensor first_moment_;     // AdamW: m; SGD: momentum
-  Tensor second_moment_;    // AdamW: v
+  Tensor second_moment_;    // AdamW: v; as long as its segments reach
   Tensor shard_gradients_;  // zero = 2
   std::optional<IsolatedUpdates> isolated_;
 };

@@ -2,10 +2,11 @@
 // `optimizer` of a config.
 
 #include "core/config/fields.h"
+#include "model/moe_settings.h"
 
 namespace cadre::optim {
 
-enum class OptimizerKind { kAdamW, kSgd };
+using kernels::OptimizerKind;
 enum class ScheduleKind { kConstant, kLinear, kCosine, kCosineRestarts, kWarmupStableDecay };
 enum class DecayShape { kLinear, kCosine, kSqrt };
 
@@ -35,11 +36,6 @@ struct OptimizerSettings {
 }  // namespace cadre::optim
 
 namespace cadre::config {
-template <>
-struct EnumNames<optim::OptimizerKind> {
-  using enum optim::OptimizerKind;
-  static constexpr EnumName<optim::OptimizerKind> values[] = {{kAdamW, "adamw"}, {kSgd, "sgd"}};
-};
 template <>
 struct EnumNames<optim::ScheduleKind> {
   using enum optim::ScheduleKind;

@@ -18,24 +18,27 @@ std::vector<TensorSpec> PlanRows::infer(std::span<const TensorSpec> in) const {
   require(in.size() == 2 && in[0].shape.rank() == 2 && in[0].shape == in[1].shape && in[0].dtype == Dtype::kI32, in,
           "ids i32 [tokens, k], weights [tokens, k]");
   const Shape slots{in[0].shape.elements()};
-  return {{Dtype::kI64, Shape{experts_ + 1}}, {Dtype::kI32, slots}, {Dtype::kI32, slots}};
+  require(rows_ <= in[0].shape.elements(), in, "at most a row for each slot");
+  return {{Dtype::kI64, Shape{experts_ + 1}}, {Dtype::kI32, slots}, {Dtype::kI32, rows_ < 0 ? slots : Shape{rows_}}};
 }
 
 void PlanRows::forward(const Forward& f) const {
-  kernels::plan_rows(f.context.exec, f.in[0], f.in[1], experts_, capacity_, policy_, f.out[0], f.out[1], f.out[2]);
+  kernels::plan_rows(f.context.exec, f.in[0], f.in[1], experts_, capacity_, policy_, f.out[0], f.out[1], f.out[2],
+                     whole_);
 }
 
 std::vector<TensorSpec> GatherRows::infer(std::span<const TensorSpec> in) const {
-  require(in.size() == 4 && in[0].shape.rank() == 2 && in[1].shape == in[2].shape && in[3].shape.rank() == 1, in,
-          "x [tokens, h], slot_of_row, row_of_slot [tokens * k], offsets [experts + 1]");
-  const int64_t tokens = in[0].shape[0], slots = in[1].shape[0];
+  require(in.size() == 4 && in[0].shape.rank() == 2 && in[1].shape.rank() == 1 && in[2].shape.rank() == 1 &&
+              in[3].shape.rank() == 1,
+          in, "x [tokens, h], slot_of_row [n], row_of_slot [tokens * k], offsets [experts + 1]");
+  const int64_t tokens = in[0].shape[0], slots = in[2].shape[0];
   require(tokens == 0 ? slots == 0 : slots % tokens == 0, in, "a whole number of slots for each token");
-  return {{in[0].dtype, Shape{slots, in[0].shape[1]}}};
+  return {{in[0].dtype, Shape{in[1].shape[0], in[0].shape[1]}}};
 }
 
 void GatherRows::forward(const Forward& f) const {
   const int64_t tokens = f.in[0].rows();
-  const int64_t k = tokens == 0 ? 1 : f.in[1].cols() / tokens;
+  const int64_t k = tokens == 0 ? 1 : f.in[2].cols() / tokens;
   kernels::gather_rows(f.context.exec, f.in[0], f.in[1], f.in[3], k, f.out[0]);
 }
 

@@ -7,11 +7,12 @@
 namespace cadre::autograd {
 
 // ids i32 [tokens, k], weights [tokens, k] -> offsets i64 [experts + 1], row_of_slot i32 [tokens * k], slot_of_row
-// i32 [tokens * k]. No gradient. capacity -1: dropless.
+// i32 [rows]. No gradient. capacity -1: dropless. rows -1: tokens * k.
 class PlanRows final : public Op {
  public:
-  PlanRows(int64_t experts, int64_t capacity, kernels::DropPolicy policy)
-      : experts_(experts), capacity_(capacity), policy_(policy) {}
+  PlanRows(int64_t experts, int64_t capacity, kernels::DropPolicy policy, kernels::PlanWhole whole = {},
+           int64_t rows = -1)
+      : experts_(experts), capacity_(capacity), policy_(policy), whole_(whole), rows_(rows) {}
   const char* name() const override { return "plan_rows"; }
   std::vector<TensorSpec> infer(std::span<const TensorSpec> in) const override;
   void forward(const Forward& f) const override;
@@ -23,9 +24,11 @@ class PlanRows final : public Op {
   int64_t experts_;
   int64_t capacity_;
   kernels::DropPolicy policy_;
+  kernels::PlanWhole whole_;
+  int64_t rows_;
 };
 
-// x [tokens, h], slot_of_row, row_of_slot i32 [tokens * k], offsets i64 [experts + 1] -> rows [tokens * k, h] in expert
+// x [tokens, h], slot_of_row i32 [n], row_of_slot i32 [tokens * k], offsets i64 [experts + 1] -> rows [n, h] in expert
 // order.
 class GatherRows final : public Op {
  public:
@@ -47,7 +50,7 @@ class PermuteRows final : public Op {
   void backward_inputs(Backward& b) const override;
 };
 
-// y [tokens * k, h], row_of_slot i32 [tokens * k], weights [tokens, k], base [tokens, h] or absent
+// y [n, h], row_of_slot i32 [tokens * k], weights [tokens, k], base [tokens, h] or absent
 // -> out [tokens, h] = base + sum over k of weight * y[row].
 class CombineRows final : public Op {
  public:

@@ -18,6 +18,7 @@ struct Histogram {
   int64_t* totals;  // [experts]
   int workers;
   int64_t experts;
+  int64_t all_experts;
   int64_t slots;
 
   int64_t* of(int worker) const { return counts + worker * experts; }
@@ -28,11 +29,11 @@ struct Histogram {
     const Range part = split(slots, worker, workers);
     for (int64_t slot = part.begin; slot < part.end; ++slot) {
       if (ids[slot] == kNoExpert) continue;
-      if (ids[slot] < 0 || ids[slot] >= experts) {
+      if (ids[slot] < 0 || ids[slot] >= all_experts) {
         throw InternalError("plan_rows: expert id " + std::to_string(ids[slot]) + " of token " +
-                            std::to_string(slot / k) + ", wanted 0.." + std::to_string(experts - 1) + " or -1");
+                            std::to_string(slot / k) + ", wanted 0.." + std::to_string(all_experts - 1) + " or -1");
       }
-      ++mine[ids[slot]];
+      if (ids[slot] < experts) ++mine[ids[slot]];
     }
   }
 
@@ -61,7 +62,7 @@ struct Histogram {
     const Range part = split(slots, worker, workers);
     for (int64_t slot = part.begin; slot < part.end; ++slot) {
       const int32_t expert = ids[slot];
-      if (expert == kNoExpert) continue;
+      if (expert == kNoExpert || expert >= experts) continue;
       const int64_t place = rank[expert]++;
       const bool kept = place < capacity;
       const int64_t row = starts[expert] + place;
@@ -101,7 +102,7 @@ void plan_rows(ThreadPool& threads, const RowPlan& plan) {
   const int64_t numbers = (workers + 1) * experts + experts + 1;
   auto* scratch = static_cast<int64_t*>(threads.scratch(
       0, static_cast<size_t>(numbers) * sizeof(int64_t) + 2 * static_cast<size_t>(slots) * sizeof(int32_t)));
-  const Histogram histogram{scratch, scratch + workers * experts, workers, experts, slots};
+  const Histogram histogram{scratch, scratch + workers * experts, workers, experts, plan.all_experts, slots};
   int64_t* all_starts = histogram.totals + experts;
   auto* all_slots = reinterpret_cast<int32_t*>(scratch + numbers);
   int32_t* spare = all_slots + slots;

@@ -9,7 +9,7 @@
 
 namespace cadre::cpu {
 
-inline constexpr int64_t kMostCombineChoices = 64;  // k, so that a token's row pointers fit on the stack
+inline constexpr int64_t kCombinedAtOnce = 64;  // rows of a token, so that their pointers fit on the stack
 
 struct RowPlan {
   const int32_t* ids;
@@ -17,6 +17,7 @@ struct RowPlan {
   int64_t tokens;
   int64_t k;
   int64_t experts;
+  int64_t all_experts;  // ids are below; those that are not planned have no row
   int64_t capacity;
   kernels::DropPolicy policy;
   int64_t* offsets;

@@ -5,22 +5,24 @@
 namespace cadre::cpu::CADRE_ISA {
 namespace {
 
-// The rows of a token that were not dropped, in order of its choices.
+// Rows of a token that were not dropped, in order of its choices.
 struct Chosen {
-  const float* rows[kMostCombineChoices];
-  float weights[kMostCombineChoices];
+  const float* rows[kCombinedAtOnce];
+  float weights[kCombinedAtOnce];
   int64_t count;
 };
 
-CADRE_INLINE void collect(const CombineForward& combine, int64_t token, Chosen& chosen) {
+// Of slots from `slot` on, as many as there is room for. Returns the next slot.
+CADRE_INLINE int64_t collect(const CombineForward& combine, int64_t slot, int64_t end, Chosen& chosen) {
   chosen.count = 0;
-  for (int64_t slot = token * combine.k; slot < (token + 1) * combine.k; ++slot) {
+  for (; slot < end && chosen.count < kCombinedAtOnce; ++slot) {
     const int64_t row = combine.row_of_slot[slot];
     if (row < 0) continue;
     chosen.rows[chosen.count] = combine.y.data + row * combine.y.stride;
     chosen.weights[chosen.count] = combine.weights != nullptr ? combine.weights[slot] : 1.0f;
     ++chosen.count;
   }
+  return slot;
 }
 
 template <bool kAccumulate, int64_t kFixedCount>
@@ -37,13 +39,18 @@ template <bool kAccumulate>
 CADRE_INLINE void combine_tokens(const CombineForward& combine, int64_t begin, int64_t end) {
   Chosen chosen;
   for (int64_t t = begin; t < end; ++t) {
-    collect(combine, t, chosen);
+    const int64_t last = (t + 1) * combine.k;
+    int64_t slot = collect(combine, t * combine.k, last, chosen);
     float* out = combine.out.data + t * combine.out.stride;
     switch (chosen.count) {
       case 1: add_up<kAccumulate, 1>(chosen, out, combine.cols); break;
       case 2: add_up<kAccumulate, 2>(chosen, out, combine.cols); break;
       case 4: add_up<kAccumulate, 4>(chosen, out, combine.cols); break;
       default: add_up<kAccumulate, 0>(chosen, out, combine.cols); break;
+    }
+    while (slot < last) {
+      slot = collect(combine, slot, last, chosen);
+      add_up<true, 0>(chosen, out, combine.cols);
     }
   }
 }

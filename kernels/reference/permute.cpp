@@ -13,7 +13,7 @@ void plan_rows(TensorView ids, TensorView weights, int64_t experts, int64_t capa
   std::vector<std::vector<int32_t>> slots_of(static_cast<size_t>(experts));
   for (int64_t slot = 0; slot < slots; ++slot) {
     const int32_t id = ids.as<int32_t>()[slot];
-    if (id >= 0) slots_of[static_cast<size_t>(id)].push_back(static_cast<int32_t>(slot));
+    if (id >= 0 && id < experts) slots_of[static_cast<size_t>(id)].push_back(static_cast<int32_t>(slot));
   }
   std::fill_n(row_of_slot.as<int32_t>(), slots, -1);
   int64_t row = 0;

@@ -18,7 +18,7 @@ class Layer {
       : context_(session.context()),
         settings_(settings),
         experts_(settings_),
-        ffn_(store_, settings_, experts_.layer(0), 0, model::ExpertShard::whole(experts_.layer(0).experts())) {
+        ffn_(store_, settings_, experts_.layer(0), 0, model::ExpertShard::whole(experts_.layer(0).computing())) {
     store_.materialise(context_, 1);
   }
   Layer(const Layer&) = delete;

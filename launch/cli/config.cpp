@@ -25,6 +25,12 @@ std::string ids_text(const model::LayerExperts& experts, const model::ExpertSet&
   return text;
 }
 
+// Parameters of an expert by column of the hidden width.
+int64_t columns_of(const model::ExpertKind& kind) {
+  if (kind.computation == model::ExpertComputation::kConstant) return 3;
+  return (kind.activation == kernels::Activation::kSwiGlu ? 3 : 2) * kind.ffn_hidden_size;
+}
+
 // Layers that are alike and follow each other are one line a group; parameters are those of all experts of the line.
 std::string experts_text(const Settings& settings) {
   constexpr const char* kLine = "{:<9}{:<14}{:>10}{:>7}{:>7}  {:<8}{:>9}{:>12}  {}\n";
@@ -40,15 +46,19 @@ std::string experts_text(const Settings& settings) {
     const model::LayerExperts& experts = layout.layer(first);
     if (!experts.is_moe()) text += fmt::format("{:<9}dense, width {}\n", layers, settings.model.dense_ffn());
     const auto add = [&](const model::ExpertSet& set, const std::string& ids, const std::string& remark) {
-      const double matrices = set.kind.activation == kernels::Activation::kSwiGlu ? 3 : 2;
-      const double parameters = matrices * static_cast<double>(set.count * set.kind.ffn_hidden_size *
-                                                               settings.model.hidden_size * (last - first + 1));
-      text += fmt::format(kLine, layers, set.name.empty() ? "-" : set.name, ids, set.count, set.kind.ffn_hidden_size,
-                          config::enum_name(set.kind.activation), fmt::format("{:.4g}", set.kind.init_std),
-                          fmt::format("{:.2f}", 1e-6 * parameters), remark);
+      const double hidden = static_cast<double>(settings.model.hidden_size * (last - first + 1));
+      const double parameters = 1e-6 * hidden * static_cast<double>(set.count * columns_of(set.kind));
+      const bool computes = set.kind.computes();
+      text += fmt::format(kLine, layers, set.name.empty() ? "-" : set.name, ids, set.count,
+                          computes ? std::to_string(set.kind.ffn_hidden_size) : "-",
+                          computes ? config::enum_name(set.kind.activation) : config::enum_name(set.kind.computation),
+                          fmt::format("{:.4g}", set.kind.init_std), fmt::format("{:.2f}", parameters), remark);
     };
+    const bool experts_choose = settings.moe.router.choice == kernels::ChoiceKind::kExpert;
     for (const model::ExpertSet& set : experts.routed) {
-      add(set, ids_text(experts, set), fmt::format("top {} of {}", experts.top_k, experts.experts()));
+      const std::string chosen = fmt::format("top {} of {}", experts.top_k, experts.experts());
+      add(set, ids_text(experts, set),
+          experts_choose ? chosen + " on average; experts choose, and see future tokens" : chosen);
     }
     for (const model::ExpertSet& set : experts.shared) add(set, "-", "shared");
   }

@@ -28,7 +28,7 @@ std::vector<Variant> variants_of(const VerifyArguments& arguments, const Setting
   if (!variants.empty()) return variants;
   // A shrunk model has as many layers as its stages need.
   const int64_t layers = arguments.shrink ? 2 * most : settings.model.num_layers;
-  return all_variants(least, most, model::ExpertLayout(settings.network()).fewest_experts(), layers,
+  return all_variants(least, most, model::ExpertLayout(settings.network()).fewest_computing(), layers,
                       arguments.schedules);
 }
 

@@ -94,6 +94,10 @@ std::optional<EditedSource::Parts> EditedSource::take_apart(const std::string& n
   return parts;
 }
 
+std::string EditedSource::name_in(const Parts& parts, const ExpertRecipe::Source& source) {
+  return parts.root + source.prefix + "." + parts.tensor + parts.moment;
+}
+
 const ExpertRecipe* EditedSource::recipe_of(const Parts& parts) const {
   const auto found = edit_.recipes.find({parts.layer, parts.id});
   return parts.id < 0 || found == edit_.recipes.end() ? nullptr : &found->second;
@@ -115,13 +119,19 @@ bool EditedSource::begins_anew(const std::string& name) const {
   return recipe == nullptr ? base_.begins_anew(name) : recipe->sources.empty();
 }
 
-// What isolated experts have is not copied.
+// What isolated experts have is not copied; nor are moments that one of several sources lacks, under another optimizer.
 bool EditedSource::has(const std::string& name) const {
   const std::optional<Parts> parts = take_apart(name);
-  if (!parts || (parts->id < 0 && before_.is_moe(parts->layer)) || (parts->id >= 0 && recipe_of(*parts) == nullptr))
-    return base_.has(name);
-  return !begins_anew(name) && (parts->moment.empty() || parts->moment == "/exp_avg" ||
-                                parts->moment == "/exp_avg_sq" || parts->moment == "/momentum");
+  if (!parts) return base_.has(name);
+  if (parts->id < 0) return before_.is_moe(parts->layer) && base_.has(name);
+  const ExpertRecipe* const recipe = recipe_of(*parts);
+  if (recipe == nullptr) return base_.has(name);
+  const bool copied = parts->moment.empty() || parts->moment == "/exp_avg" || parts->moment == "/exp_avg_sq" ||
+                      parts->moment == "/momentum";
+  return copied && !recipe->sources.empty() &&
+         std::all_of(recipe->sources.begin(), recipe->sources.end(), [&](const ExpertRecipe::Source& source) {
+           return (source.file ? *source.file : base_).has(name_in(*parts, source));
+         });
 }
 
 Shape EditedSource::shape_of(const std::string& name) const {
@@ -178,9 +188,7 @@ void EditedSource::make_expert(const Parts& parts, const ExpertRecipe& recipe, c
   std::vector<double> sum;
   for (const ExpertRecipe::Source& source : recipe.sources) {
     StateSource& from = source.file ? *source.file : base_;
-    const std::string there = parts.root + source.prefix + "." + parts.tensor + parts.moment;
-    if (source.file && !from.has(there)) continue;
-    const std::vector<double> values = to_doubles(read_whole(from, there));
+    const std::vector<double> values = to_doubles(read_whole(from, name_in(parts, source)));
     sum.resize(values.size());
     for (size_t i = 0; i < values.size(); ++i) sum[i] += source.weight * values[i];
   }

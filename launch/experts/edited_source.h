@@ -37,6 +37,7 @@ class EditedSource final : public StateSource {
   };
   // Empty where a tensor is nothing of an expert or router.
   static std::optional<Parts> take_apart(const std::string& name);
+  static std::string name_in(const Parts& parts, const ExpertRecipe::Source& source);  // that it is made of
   const ExpertRecipe* recipe_of(const Parts& parts) const;
   bool edits_router(const Parts& parts) const;
   Tensor made(const std::string& name, const Shape& shape, Dtype dtype);

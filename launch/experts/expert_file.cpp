@@ -75,6 +75,7 @@ void export_expert(CheckpointReader& reader, const Settings& settings, const mod
   const model::ExpertLayout layout(settings.network());
   const model::LayerExperts& experts = layout.layer(place.layer);
   const model::ExpertSet& set = experts.set_of(place.expert);
+  if (!set.kind.computes()) throw ConfigError(fmt::format("{}: has no weights to export", name_of(place, layout)));
   Exporter exporter(reader, experts, place);
   const std::map<std::string, Tensor> tensors = exporter.collect();
   const CheckpointHeader& header = reader.manifest().header;

@@ -40,7 +40,7 @@ double square_of(CheckpointReader& reader, const std::string& name) {
 // All ranks share out data, and experts as far as those go round evenly.
 parallel::Layout layout_for(int ranks, const model::ExpertLayout& experts) {
   parallel::Layout layout{ranks, 1, 1};
-  for (int expert = 1; expert <= ranks && expert <= experts.fewest_experts(); ++expert) {
+  for (int expert = 1; expert <= ranks && expert <= experts.fewest_computing(); ++expert) {
     if (ranks % expert == 0) layout.expert = expert;
   }
   return layout;
@@ -177,7 +177,10 @@ ExpertEdit plan_upcycle(const SavedState& state, int64_t first, int64_t last, in
     if (layer >= layout.layers() || layout.is_moe(layer))
       throw ConfigError(fmt::format("--layers: layer {} {}; wanted dense layers", layer,
                                     layer >= layout.layers() ? "is none of the model's" : "has experts already"));
-    model::EditedGroupSettings group{"", {}, 0, model.dense_ffn(), model.activation, model.init_std};
+    model::EditedGroupSettings group;
+    group.ffn_hidden_size = model.dense_ffn();
+    group.activation = model.activation;
+    group.init_std = model.init_std;
     for (int64_t id = 0; id < experts; ++id) {
       group.ids.push_back(id);
       ExpertRecipe& recipe = edit.recipes[{layer, id}];

@@ -25,6 +25,9 @@ class LayerEditor {
         before_(before),
         loads_(std::move(loads)),
         after_(written_out(layer, before)) {
+    kind_.ffn_hidden_size = operation.ffn_hidden_size.value_or(network.expert_ffn());
+    kind_.activation = operation.activation.value_or(network.model.activation);
+    kind_.init_std = network.model.init_std;
     if (operation.top_k) after_.top_k = *operation.top_k;
   }
 
@@ -106,7 +109,7 @@ class LayerEditor {
     std::map<std::string, std::vector<std::pair<int64_t, std::vector<int64_t>>>> parts;  // by group
     for (const int64_t id : chosen) {
       const EditedGroupSettings& group = group_of(id);
-      if (group.ffn_hidden_size % count() != 0) {
+      if (group.computation != model::ExpertComputation::kFull || group.ffn_hidden_size % count() != 0) {
         throw ConfigError(
             fmt::format("{}: cannot be split into {} parts of its {} hidden units; wanted a divisor of them", name(id),
                         count(), group.ffn_hidden_size));
@@ -163,7 +166,8 @@ class LayerEditor {
     std::string names;
     for (const int64_t id : chosen) {
       const EditedGroupSettings& group = group_of(id);
-      if (group.ffn_hidden_size != first.ffn_hidden_size || group.activation != first.activation) {
+      if (group.ffn_hidden_size != first.ffn_hidden_size || group.activation != first.activation ||
+          group.computation != first.computation) {
         throw ConfigError(
             fmt::format("{} and {}: are of different kinds and cannot be merged", name(chosen.front()), name(id)));
       }
@@ -201,13 +205,12 @@ class LayerEditor {
   void add(const std::string& name) {
     EditedGroupSettings* group = find(name);
     if (group == nullptr) {
-      after_.groups.push_back({name,
-                               {},
-                               0,
-                               operation_.ffn_hidden_size.value_or(network_.expert_ffn()),
-                               operation_.activation.value_or(network_.model.activation),
-                               network_.model.init_std});
-      group = &after_.groups.back();
+      const auto simple = std::find_if(
+          after_.groups.begin(), after_.groups.end(),
+          [](const EditedGroupSettings& other) { return other.computation != model::ExpertComputation::kFull; });
+      EditedGroupSettings made = kind_;
+      made.name = name;
+      group = &*after_.groups.insert(simple, made);
     } else if (operation_.ffn_hidden_size.value_or(group->ffn_hidden_size) != group->ffn_hidden_size ||
                operation_.activation.value_or(group->activation) != group->activation) {
       throw ConfigError(fmt::format("layers.{}: its experts of {} are of another width or activation; name a new group",
@@ -225,6 +228,7 @@ class LayerEditor {
   const model::ExpertOperationSettings& operation_;
   const LayerExperts& before_;
   std::vector<double> loads_;  // by place
+  EditedGroupSettings kind_;   // of a group that is new
   EditedLayerSettings after_;
   std::map<int64_t, ExpertRecipe> recipes_;  // by id
   std::vector<std::string> notes_;

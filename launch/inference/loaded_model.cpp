@@ -32,7 +32,7 @@ void read_model(Session& session, LoadedModel& loaded) {
   loaded.model = std::make_unique<model::Transformer>(*loaded.store, loaded.settings.network());
   loaded.store->materialise(session.context(), 0, /*gradients=*/false);
   for (const StateEntry& entry : model_entries(*loaded.store)) reader.read(entry.name, entry.data);
-  read_biases(reader.manifest().header.state, session.context(), *loaded.model);
+  read_choice(reader.manifest().header.state, session.context(), *loaded.model);
   loaded.store->touch();
 }
 

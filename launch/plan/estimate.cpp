@@ -45,7 +45,7 @@ std::vector<parallel::Placement> planned_placements(const Settings& settings, co
   std::vector<parallel::Placement> placements = first_placements(placement, layout, ranks);
   if (placement.kind != PlacementKind::kBalanced) return placements;
   for (const int64_t layer : layout.moe_layers()) {
-    const parallel::ExpertLoads alike(static_cast<size_t>(layout.layer(layer).experts()), 1.0);
+    const parallel::ExpertLoads alike(static_cast<size_t>(layout.layer(layer).computing()), 1.0);
     placements[static_cast<size_t>(layer)] =
         parallel::balanced_placement(alike, ranks, static_cast<int>(placement.replicas));
   }
@@ -59,6 +59,7 @@ class Builder {
       : settings_(estimator.settings()),
         experts_(estimator.experts()),
         network_(settings_.network()),
+        rules_(settings_.moe, experts_),
         device_(estimator.device()),
         profile_(profile),
         layout_(candidate.layout),
@@ -66,7 +67,7 @@ class Builder {
     result_.candidate = candidate;
     result_.micro_batches = settings_.batch.global_batch_size / candidate.micro_batch_size / layout_.data;
     ParallelSettings parallel = settings_.parallel;
-    decide_reproducible(parallel, layout_, experts_.fewest_experts(), result_.micro_batches);
+    decide_reproducible(parallel, layout_, experts_.fewest_computing(), result_.micro_batches);
     result_.reproducible = parallel.reproducible.value_or(false);
     const parallel::ScheduleShape shape = shape_of(settings_.parallel, layout_, result_.micro_batches);
     result_.layers_per_stage = stages_for(settings_, costs, shape);
@@ -104,8 +105,11 @@ class Builder {
 
   double exchange_buffers(const Elements::Part& part, int holders) const;
   double gradient_trees(const Elements& elements) const;
-  double isolated_share(int rank) const;
-  double isolated_tensors(int rank, double moments) const;
+  template <class Is>
+  double share_of_experts(int rank, const Is& is) const;
+  double kept_of_experts(int rank) const;  // elements that have moments here
+  double moments(int rank) const;
+  double isolated_tensors(int rank) const;
   MemoryEstimate memory_of(int rank, double activations, int receives) const;
   double seconds_along(Axis axis, const parallel::Traffic& traffic) const {
     return traffic_seconds(device_, layout_, axis, traffic);
@@ -119,6 +123,7 @@ class Builder {
   const Settings& settings_;
   const model::ExpertLayout& experts_;
   model::NetworkSettings network_;
+  optim::ExpertRules rules_;
   const Device& device_;
   const ModelProfile& profile_;
   Layout layout_;
@@ -151,46 +156,67 @@ double Builder::gradient_trees(const Elements& elements) const {
                lanes * elements.experts.count);
 }
 
-// Of the experts' parameters in a rank's layers: those that are isolated.
-double Builder::isolated_share(int rank) const {
-  const optim::ExpertIsolation isolation(*settings_.moe.isolation, experts_, settings_.optimizer.clip_norm);
-  double all = 0, isolated = 0;
+// Of the experts' parameters in a rank's layers: those of experts that `is` accepts, by layer and id.
+template <class Is>
+double Builder::share_of_experts(int rank, const Is& is) const {
+  double all = 0, accepted = 0;
   int64_t layer = 0;
   for (size_t stage = 0; stage < result_.layers_per_stage.size(); ++stage) {
     const bool here = static_cast<int>(stage) % layout_.pipeline == rank;
     for (const int64_t end = layer + result_.layers_per_stage[stage]; layer < end; ++layer) {
       for (const model::ExpertSet& set : here ? experts_.layer(layer).routed : std::vector<model::ExpertSet>()) {
+        if (!set.kind.computes()) continue;
         const double matrices = set.kind.activation == kernels::Activation::kSwiGlu ? 3 : 2;
         const double size = matrices * static_cast<double>(set.kind.ffn_hidden_size);
         for (int64_t i = 0; i < set.count; ++i) {
           all += size;
-          isolated += isolation.index_of(layer, set.first + i) >= 0 ? size : 0;
+          accepted += is(static_cast<int>(layer), static_cast<int>(set.first + i)) ? size : 0;
         }
       }
     }
   }
-  return all > 0 ? isolated / all : 0;
+  return all > 0 ? accepted / all : 0;
+}
+
+double Builder::kept_of_experts(int rank) const {
+  const Elements::Part& experts = elements_[static_cast<size_t>(rank)].experts;
+  return settings_.parallel.zero >= 1 ? experts.owned(layout_.expert_data()) : experts.count;
+}
+
+// Of everything the first, of what AdamW updates the second.
+double Builder::moments(int rank) const {
+  const optim::OptimizerKind dense = settings_.optimizer.kind, adamw = optim::OptimizerKind::kAdamW;
+  const double all = settings_.parallel.zero >= 1 ? owned_by(rank) : elements_[static_cast<size_t>(rank)].all();
+  const double experts = kept_of_experts(rank);
+  const double of_adamw =
+      share_of_experts(rank, [&](int layer, int expert) { return rules_.optimizer_of(layer, expert, dense) == adamw; });
+  const double second = (dense == adamw ? all - experts : 0) + of_adamw * experts;
+  return rounded(bytes(all)) + (second > 0 ? rounded(bytes(second)) : 0);
 }
 
 // Kept gradients; snapshots of the weights and moments.
-double Builder::isolated_tensors(int rank, double moments) const {
+double Builder::isolated_tensors(int rank) const {
   if (!settings_.moe.isolation) return 0;
-  const model::IsolationSettings& isolation = *settings_.moe.isolation;
-  const double tensors = (isolation.accumulate_tokens > 0 ? 1 : 0) + (isolation.quarantine ? 1 + moments : 0);
-  if (tensors == 0) return 0;
-  const Elements::Part& experts = elements_[static_cast<size_t>(rank)].experts;
-  const double kept = settings_.parallel.zero >= 1 ? experts.owned(layout_.expert_data()) : experts.count;
-  return tensors * rounded(bytes(isolated_share(rank) * kept));
+  const model::IsolationSettings& settings = *settings_.moe.isolation;
+  const optim::ExpertIsolation isolation(settings, experts_, settings_.optimizer.clip_norm);
+  const auto isolated = [&](int layer, int expert) { return isolation.index_of(layer, expert) >= 0; };
+  const auto adamw = [&](int layer, int expert) {
+    const auto kind = rules_.optimizer_of(layer, expert, settings_.optimizer.kind);
+    return isolated(layer, expert) && kind == optim::OptimizerKind::kAdamW;
+  };
+  const double whole = (settings.accumulate_tokens > 0 ? 1 : 0) + (settings.quarantine ? 2 : 0);
+  const double kept = kept_of_experts(rank);
+  const double second = settings.quarantine ? bytes(share_of_experts(rank, adamw) * kept) : 0;
+  return whole * rounded(bytes(share_of_experts(rank, isolated) * kept)) + (second > 0 ? rounded(second) : 0);
 }
 
 MemoryEstimate Builder::memory_of(int rank, double activations, int receives) const {
   const Elements& elements = elements_[static_cast<size_t>(rank)];
   const int64_t zero = settings_.parallel.zero;
   const double own = owned_by(rank);
-  const double moments = settings_.optimizer.kind == optim::OptimizerKind::kAdamW ? 2 : 1;
   MemoryEstimate memory;
   memory.weights = rounded(bytes(elements.all()));
-  memory.moments = moments * rounded(bytes(zero >= 1 ? own : elements.all())) + isolated_tensors(rank, moments);
+  memory.moments = moments(rank) + isolated_tensors(rank);
   memory.gradients = rounded(bytes(zero >= 2 ? own : elements.all())) + gradient_trees(elements);
   if (zero >= 1) {
     // They are under way while the backward is in layers of one kind; the embedding's come last.
@@ -319,7 +345,7 @@ std::string Estimator::impossibility(const Candidate& candidate) const {
   try {
     planned_placements(settings_, experts_, candidate.layout.expert);
     ParallelSettings parallel = settings_.parallel;
-    decide_reproducible(parallel, candidate.layout, experts_.fewest_experts(), micro_batches);
+    decide_reproducible(parallel, candidate.layout, experts_.fewest_computing(), micro_batches);
   } catch (const ConfigError& failure) {
     return failure.what();
   }

@@ -46,9 +46,9 @@ void make_plain(model::NetworkSettings& network) {
   const model::LayerExperts& layer = layout.layer(layout.moe_layers().front());
   int64_t width = 0;
   for (const model::ExpertSet& set : layer.routed) width += set.count * set.kind.ffn_hidden_size;
-  network.moe.num_experts = layer.experts();
-  network.moe.top_k = layer.top_k;
-  network.moe.ffn_hidden_size = std::max<int64_t>(1, width / layer.experts());
+  network.moe.num_experts = layer.computing();
+  network.moe.top_k = std::min(layer.top_k, layer.computing());
+  network.moe.ffn_hidden_size = std::max<int64_t>(1, width / layer.computing());
 }
 
 // Halves what is largest until a run is short: rates hardly depend on sizes that are still large.

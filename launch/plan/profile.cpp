@@ -23,7 +23,8 @@ void count_parameters(const BlockRunner& runner, const model::ExpertLayout& expe
     const int64_t elements = end - parameter.offset;
     int64_t pieces = 0;
     for (const autograd::Segment& segment : parameter.segments) pieces += parallel::pieces_of(segment.count());
-    if (parameter.segments.front().expert < 0) {
+    const int expert = parameter.segments.front().expert;
+    if (expert < 0 || expert >= experts.layer(layer).computing()) {
       block.parameters += elements;
       block.pieces += pieces;
       block.largest = std::max(block.largest, elements);
@@ -31,7 +32,7 @@ void count_parameters(const BlockRunner& runner, const model::ExpertLayout& expe
       block.expert_copies = runner.expert_copies(layer);
       block.expert_parameters += elements;
       block.expert_pieces += pieces;
-      block.pieces_of_all_experts += pieces / parameter.groups() * experts.layer(layer).experts();
+      block.pieces_of_all_experts += pieces / parameter.groups() * experts.layer(layer).computing();
       block.largest_of_experts = std::max(block.largest_of_experts, elements);
     }
   }

@@ -46,7 +46,7 @@ class Search {
   std::string impossibility(const parallel::Layout& layout) const {
     const Settings& settings = estimator_.settings();
     const int64_t batch = settings.batch.global_batch_size;
-    const int64_t experts = estimator_.experts().most_experts();
+    const int64_t experts = estimator_.experts().most_computing();
     const int64_t chunks = layout.pipeline > 1 ? settings.parallel.stages_per_rank : 1;
     if (layout.pipeline * chunks > settings.model.num_layers) {
       return fmt::format("more stages than the {} layers", settings.model.num_layers);

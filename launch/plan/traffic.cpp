@@ -98,7 +98,8 @@ parallel::Traffic rank_traffic(const Settings& settings, const model::ExpertLayo
   }
   constexpr int64_t kLossAndVotes = 3;  // and by layer two losses, its experts' choices and the rows that they computed
   int64_t statistics = kLossAndVotes;
-  const int64_t of_expert = settings.moe.isolation ? 3 : 2;  // with its faults
+  int64_t of_expert = settings.moe.isolation ? 3 : 2;                              // with its faults
+  if (settings.moe.router.choice == kernels::ChoiceKind::kExpert) of_expert += 2;  // and the lowest keys that it took
   for (const int64_t layer : experts.moe_layers()) statistics += of_expert * experts.layer(layer).experts() + 2;
   for (const Axis axis : {Axis::kData, Axis::kPipeline}) {
     counter.all_reduce(axis, "step_statistics", 1, 8 * static_cast<double>(statistics));

@@ -47,7 +47,7 @@ std::vector<Placement> first_placements(const PlacementSettings& settings, const
                                         int ranks) {
   std::vector<Placement> placements;
   for (int64_t layer = 0; layer < layout.layers(); ++layer) {
-    placements.push_back(first_placement(settings, layer, layout.layer(layer).experts(), ranks));
+    placements.push_back(first_placement(settings, layer, layout.layer(layer).computing(), ranks));
   }
   return placements;
 }
@@ -55,7 +55,7 @@ std::vector<Placement> first_placements(const PlacementSettings& settings, const
 ExpertBalance::ExpertBalance(const PlacementSettings& settings, const model::NetworkSettings& network, int ranks)
     : settings_(settings), layout_(network), ranks_(ranks), placements_(first_placements(settings, layout_, ranks)) {
   for (const int64_t layer : layout_.moe_layers()) {
-    loads_.emplace_back(static_cast<size_t>(layout_.layer(layer).experts()), 0.0);
+    loads_.emplace_back(static_cast<size_t>(layout_.layer(layer).computing()), 0.0);
   }
 }
 
@@ -66,7 +66,7 @@ const Placement& ExpertBalance::of_layer(size_t moe_layer) const {
 void ExpertBalance::add(const StepMetrics& metrics) {
   for (size_t layer = 0; layer < metrics.experts.size(); ++layer) {
     const std::vector<int64_t>& tokens = metrics.experts[layer].tokens;
-    for (size_t expert = 0; expert < tokens.size(); ++expert) {
+    for (size_t expert = 0; expert < loads_[layer].size(); ++expert) {
       loads_[layer][expert] += static_cast<double>(tokens[expert]);
     }
   }
@@ -76,7 +76,8 @@ double ExpertBalance::imbalance(const StepMetrics& metrics) const {
   double worst = 1;
   for (size_t layer = 0; layer < metrics.experts.size(); ++layer) {
     const std::vector<int64_t>& tokens = metrics.experts[layer].tokens;
-    worst = std::max(worst, parallel::imbalance(of_layer(layer), {tokens.begin(), tokens.end()}));
+    const Placement& placement = of_layer(layer);
+    worst = std::max(worst, parallel::imbalance(placement, {tokens.begin(), tokens.begin() + placement.experts()}));
   }
   return worst;
 }

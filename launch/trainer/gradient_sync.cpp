@@ -33,7 +33,7 @@ std::vector<Share> shares_of(const ModelShard& shard, const autograd::ParameterS
     size_t begin = end;
     while (begin > 0 && all[begin - 1].parameter == all[end - 1].parameter) --begin;
     autograd::Parameter* const parameter = store.find(all[begin].parameter);
-    parallel::ReducedParameter reduced{parameter, {}, all[begin].expert >= 0, shard.stage_of(all[begin])};
+    parallel::ReducedParameter reduced{parameter, {}, shard.is_placed(all[begin]), shard.stage_of(all[begin])};
     Share* share = nullptr;
     for (size_t i = begin; i < end; ++i) {
       Holders holders = shard.holders_of(all[i]);

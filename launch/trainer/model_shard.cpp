@@ -14,7 +14,7 @@ using parallel::Axis;
 std::vector<parallel::Placement> even_placements(const model::ExpertLayout& layout, int ranks) {
   std::vector<parallel::Placement> placements;
   for (int64_t layer = 0; layer < layout.layers(); ++layer) {
-    const int64_t experts = layout.layer(layer).experts();
+    const int64_t experts = layout.layer(layer).computing();
     placements.push_back(experts == 0 ? parallel::Placement({}, ranks) : parallel::Placement::even(experts, ranks));
   }
   return placements;
@@ -122,7 +122,11 @@ Holders ModelShard::holders_of(const GlobalSegment& segment) const {
     parallel::Communicator& ends = mesh_.along(Axis::kEmbedding);
     return {&ends, all_of(ends), /*across_stages=*/true, static_cast<size_t>(mesh_.layout().data)};
   }
-  return segment.expert < 0 ? Holders{&data, all_of(data)} : expert_holders(segment);
+  return is_placed(segment) ? expert_holders(segment) : Holders{&data, all_of(data)};
+}
+
+bool ModelShard::is_placed(const GlobalSegment& segment) const {
+  return segment.expert >= 0 && segment.expert < placement_of(segment.layer).experts();
 }
 
 Holders ModelShard::expert_holders(const GlobalSegment& segment) const {

@@ -68,6 +68,8 @@ class ModelShard {
   // and the last stage share. An expert's holders are along expert_data, where no expert of its layer has replicas
   // within an expert group; else they are spread over data.
   Holders holders_of(const GlobalSegment& segment) const;
+  // Whether it is of an expert that has its place on some ranks; those that do not compute are everywhere.
+  bool is_placed(const GlobalSegment& segment) const;
   // Ranks of the data axis that hold an expert's segment of this stage, ascending; in the order of Holders::ranks.
   std::vector<int> data_ranks_of(const GlobalSegment& segment) const;
   const parallel::Placement& placement_of(int64_t layer) const;

@@ -42,7 +42,10 @@ class Side {
   }
   size_t kinds() const { return 1 + moments_.size(); }
   bool has(size_t kind, int layer, int expert) const {
-    if (kind == 0 || !moments_[kind - 1].isolated) return true;
+    if (kind == 0) return true;
+    const optim::MomentTensor& moment = moments_[kind - 1];
+    if (moment.kind && *moment.kind != state_.optimizer().kind_of(layer, expert)) return false;
+    if (!moment.isolated) return true;
     return expert >= 0 && state_.optimizer().isolated()->isolation().index_of(layer, expert) >= 0;
   }
   char* data(const std::string& name, size_t kind, int64_t element) const {
@@ -71,7 +74,7 @@ class Mover {
 
   void dense() {
     for (const auto& [name, segment] : to_.here()) {
-      if (segment->expert >= 0) continue;
+      if (shard_.is_placed(shard_.segment(name))) continue;
       for (size_t kind = 0; kind < to_.kinds(); ++kind) {
         const ElementRange range = kind == 0 ? ElementRange{0, segment->count()} : segment->kept;
         if (range.count() == 0 || !to_.has(kind, segment->layer, segment->expert)) continue;
@@ -148,7 +151,7 @@ void move_state(TrainState& from, TrainState& to) {
   mover.dense();
   std::map<int, std::vector<const GlobalSegment*>> layers;  // of this stage
   for (const GlobalSegment& segment : to.shard().segments()) {
-    if (segment.expert >= 0 && to.shard().stage_of(segment) >= 0) layers[segment.layer].push_back(&segment);
+    if (to.shard().is_placed(segment) && to.shard().stage_of(segment) >= 0) layers[segment.layer].push_back(&segment);
   }
   for (const auto& [layer, segments] : layers) mover.layer(segments);
   to.store().touch();

@@ -117,7 +117,7 @@ void resolve_layout(ResolvedRun& run, const LayerCosts& costs, int rank, int ran
   run.plan = {run.settings.batch.global_batch_size, *run.settings.batch.micro_batch_size.value,
               parallel::coordinates_of(run.layout, rank).data, run.layout.data};
   run.plan.check();
-  decide_reproducible(parallel, run.layout, experts.fewest_experts(), run.plan.micro_batches());
+  decide_reproducible(parallel, run.layout, experts.fewest_computing(), run.plan.micro_batches());
 }
 
 std::vector<std::string> lines_of(const std::string& text) {
@@ -150,6 +150,8 @@ std::string identity_of(const Settings& settings) {
   plain.moe.isolation.reset();
   plain.moe.events.clear();
   plain.moe.edited_layers.clear();  // of a checkpoint, taken over
+  plain.moe.train_only.reset();
+  plain.moe.router.allow_future_tokens = false;
   plain.model.init_std = 0.02;
   return config::print_resolved(plain);
 }

@@ -167,7 +167,12 @@ void Run::resume(const ResumeRequest& request) {
     balance_.restore(reader->manifest().header.state.value("placement", nlohmann::json::object()));
   });
   training_ = make_training();
-  parallel::all_ok_after(session_.world(), [&] { state().restore(*reader); });
+  size_t anew = 0;
+  parallel::all_ok_after(session_.world(), [&] { anew = state().restore(*reader); });
+  if (anew > 0) {
+    session_.logger().info(
+        fmt::format("moments of {} experts begin anew: they had another optimizer in the checkpoint", anew));
+  }
   std::error_code ignored;
   const bool ours = fs::equivalent(choice.checkpoint->parent_path(), checkpoint_directory(run_.settings), ignored);
   saved_step_ = ours ? state().step : -1;
@@ -213,7 +218,7 @@ void Run::check_edited(const Settings& after) const {
   problems.raise();
   const ParallelSettings& parallel = after.parallel;
   const std::string obstacle = reproducible_obstacle(
-      parallel, run_.layout, model::ExpertLayout(after.network()).fewest_experts(), run_.plan.micro_batches());
+      parallel, run_.layout, model::ExpertLayout(after.network()).fewest_computing(), run_.plan.micro_batches());
   if (parallel.reproducible.value_or(false) && !obstacle.empty())
     throw ConfigError("parallel.reproducible: " + obstacle);
   ExpertBalance(parallel.placement, after.network(), run_.layout.expert);

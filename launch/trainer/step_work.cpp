@@ -1,6 +1,7 @@
 #include "launch/trainer/step_work.h"
 
 #include <chrono>
+#include <cmath>
 #include <cstring>
 #include <utility>
 
@@ -41,6 +42,7 @@ StepWork::StepWork(const autograd::Context& context, TrainState& state, const St
     const auto count = static_cast<size_t>(experts.layer(layer).experts());
     totals_.counts.emplace_back(count, 0.0);
     totals_.loads.emplace_back(2 * count);
+    totals_.lowest.emplace_back(2 * count);
   }
   totals_.kept = totals_.faults = totals_.counts;
   totals_.balance_loss.resize(layers);
@@ -115,7 +117,8 @@ void StepWork::add_routing(InFlight& flight, const std::vector<model::RoutingRes
     for (const Variable& loss : layer.losses()) flight.losses.push_back(flight.tape->seed(loss));
     const int64_t experts = layer.counts.shape()[1];
     if (layer.gradient_faults) flight.faults.emplace_back(index, layer.gradient_faults);
-    for (int64_t e = 0; layer.output_faults && e < experts; ++e) {
+    const int64_t computing = layer.offsets.elements() - 1;
+    for (int64_t e = 0; layer.output_faults && e < computing; ++e) {
       totals_.faults[index][static_cast<size_t>(e)] += static_cast<double>(layer.output_faults.data<int64_t>()[e]);
     }
     for (int64_t e = 0; e < experts; ++e) {
@@ -123,11 +126,18 @@ void StepWork::add_routing(InFlight& flight, const std::vector<model::RoutingRes
       if (!layer.smooth_loads) continue;
       totals_.loads[index][static_cast<size_t>(experts + e)].add(autograd::read_element(layer.smooth_loads, 0, e));
     }
+    for (int64_t e = 0; layer.lowest && e < experts; ++e) {
+      const double key = layer.lowest.data<double>()[e];
+      totals_.lowest[index][static_cast<size_t>(e)].add(std::isfinite(key) ? key : 0);
+      totals_.lowest[index][static_cast<size_t>(experts + e)].add(std::isfinite(key) ? 1 : 0);
+    }
     for (int64_t j = 0; j < layer.counts.elements(); ++j) {
-      totals_.counts[index][static_cast<size_t>(j % experts)] += static_cast<double>(layer.counts.data<int64_t>()[j]);
+      const double count = static_cast<double>(layer.counts.data<int64_t>()[j]);
+      totals_.counts[index][static_cast<size_t>(j % experts)] += count;
+      if (j % experts >= computing) totals_.kept[index][static_cast<size_t>(j % experts)] += count;
     }
     const int64_t* const offsets = layer.offsets.data<int64_t>();
-    for (int64_t expert = 0; expert < experts; ++expert) {
+    for (int64_t expert = 0; expert < computing; ++expert) {
       totals_.kept[index][static_cast<size_t>(expert)] += static_cast<double>(offsets[expert + 1] - offsets[expert]);
     }
   }

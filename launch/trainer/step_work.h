@@ -42,6 +42,8 @@ struct StepTotals {
   std::vector<TreeSum> balance_loss, z_loss;  // by MoE layer of the whole model
   // Likewise, where a loss needs them: gate weights of each expert, then smooth loads of each.
   std::vector<std::vector<TreeSum>> loads;
+  // Where experts choose tokens, by MoE layer: the lowest keys that each took, then in how many micro-batches it did.
+  std::vector<std::vector<TreeSum>> lowest;
   double data_wait = 0;
   std::vector<std::vector<double>> counts;  // likewise: choices of each expert (exact in f64)
   std::vector<std::vector<double>> kept;    // as counts: rows that the expert computes

@@ -1,5 +1,6 @@
 #include "launch/trainer/train_state.h"
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "core/error.h"
@@ -54,6 +55,17 @@ void read_controls(const nlohmann::json& layers, std::vector<LayerControls>& con
   }
 }
 
+// What the model chooses by without controls.
+void set_choice(const std::vector<LayerControls>& controls, model::Transformer& model) {
+  std::vector<Tensor> biases, thresholds;
+  for (const LayerControls& layer : controls) {
+    biases.push_back(layer.bias);
+    thresholds.push_back(layer.thresholds);
+  }
+  model.set_biases(std::move(biases));
+  model.set_thresholds(std::move(thresholds));
+}
+
 // Elements [begin, begin + count) of flat storage.
 TensorView flat_part(const Tensor& flat, int64_t begin, int64_t count) { return flat.flat_slice(begin, Shape{count}); }
 
@@ -92,18 +104,14 @@ TrainState::TrainState(const autograd::Context& context, const model::NetworkSet
       norm_(shard, context.allocator),
       model_(store_, network, shard.experts(), shard.stages()),
       history_(model_.experts()),
-      rules_(network.moe.rules, model_.experts()),
+      rules_(network.moe, model_.experts()),
       optimizer_(context, materialised(store_, context, seed, shard.zero()), optimizer, shard_for(shard, store_, norm_),
                  rules_, isolation_of(network, model_.experts(), optimizer)) {
   controls = model::first_controls(context.allocator, model_.experts(), network.moe.router);
-  share_biases();
+  share_choice();
 }
 
-void TrainState::share_biases() {
-  std::vector<Tensor> biases;
-  for (const model::LayerControls& layer : controls) biases.push_back(layer.bias);
-  model_.set_biases(std::move(biases));
-}
+void TrainState::share_choice() { set_choice(controls, model_); }
 
 std::vector<StateEntry> TrainState::entries_to_save() const {
   std::vector<StateEntry> entries;
@@ -139,7 +147,8 @@ nlohmann::json TrainState::scalars() {
                             {"expert_fractions", json_of(controls, &LayerControls::fractions)},
                             {"expert_loads", json_of(controls, &LayerControls::loads)},
                             {"expert_smooth_loads", json_of(controls, &LayerControls::smooth_loads)},
-                            {"expert_biases", json_of(controls, &LayerControls::bias)}};
+                            {"expert_biases", json_of(controls, &LayerControls::bias)},
+                            {"expert_thresholds", json_of(controls, &LayerControls::thresholds)}};
   history_.save(scalars);
   if (optimizer_.isolated() != nullptr) {
     scalars["isolation"] = isolation_scalars(optimizer_.isolated()->isolation(), snapshot_steps());
@@ -165,33 +174,67 @@ std::vector<int64_t> TrainState::snapshot_steps() {
   return steps;
 }
 
-void read_biases(const nlohmann::json& scalars, const autograd::Context& context, model::Transformer& model) {
+void read_choice(const nlohmann::json& scalars, const autograd::Context& context, model::Transformer& model) {
   std::vector<LayerControls> controls =
       model::first_controls(context.allocator, model.experts(), model.settings().moe.router);
   if (scalars.contains("expert_biases")) read_controls(scalars["expert_biases"], controls, &LayerControls::bias);
-  std::vector<Tensor> biases;
-  for (const LayerControls& layer : controls) biases.push_back(layer.bias);
-  model.set_biases(std::move(biases));
+  if (scalars.contains("expert_thresholds")) {
+    read_controls(scalars["expert_thresholds"], controls, &LayerControls::thresholds);
+  }
+  set_choice(controls, model);
 }
 
-void TrainState::restore(StateSource& source) {
+std::set<std::string> TrainState::without_moments(const StateSource& source) const {
+  std::set<std::string> names;
+  for (const GlobalSegment& segment : shard_.segments()) {
+    if (segment.expert < 0) continue;
+    optim::SegmentState wanted;
+    wanted.name = segment.name;
+    wanted.kind = optimizer_.kind_of(segment.layer, segment.expert);
+    for (const optim::MomentTensor& moment : optimizer_.moments()) {
+      if (wanted.has(moment) && !source.has(moment_name(wanted, moment))) names.insert(segment.name);
+    }
+  }
+  return names;
+}
+
+size_t TrainState::restore(StateSource& source) {
   for (const StateEntry& entry : model_entries(store_)) {
     if (!source.begins_anew(entry.name)) source.read(entry.name, entry.data);
   }
+  const std::set<std::string> anew = without_moments(source);
   for (const optim::SegmentState& segment : optimizer_.segments()) {
-    for (const optim::MomentTensor& moment : optimizer_.moments()) read_tensor(source, segment, moment);
+    for (const optim::MomentTensor& moment : optimizer_.moments()) {
+      const bool there = segment.has(moment) && !anew.contains(segment.name);
+      if (there && !source.begins_anew(moment_name(segment, moment))) read_tensor(source, segment, moment);
+    }
   }
   restore_scalars(source.scalars(), source.where());
+  for (optim::SegmentState& segment : optimizer_.segments()) {
+    if (anew.contains(segment.name)) segment.steps = segment.snapshot_steps = 0;
+  }
   if (optimizer_.isolated() != nullptr) restore_isolated(source);
   store_.touch();
+  std::set<std::pair<int, int>> experts;
+  for (const std::string& name : anew) experts.emplace(shard_.segment(name).layer, shard_.segment(name).expert);
+  return experts.size();
 }
 
 void TrainState::restore_isolated(StateSource& source) {
   optimizer_.isolated()->start_anew(optimizer_.segments());
   for (const optim::SegmentState& segment : optimizer_.segments()) {
     if (segment.isolated < 0) continue;
-    for (const optim::MomentTensor& tensor : optimizer_.isolated()->tensors()) {
-      if (source.has(moment_name(segment, tensor))) read_tensor(source, segment, tensor);
+    const std::vector<optim::MomentTensor> tensors = optimizer_.isolated()->tensors();
+    const auto is_there = [&](const optim::MomentTensor& tensor) {
+      return !segment.has(tensor) || source.has(moment_name(segment, tensor));
+    };
+    // A snapshot is taken over whole, or not at all.
+    const bool snapshot = std::all_of(tensors.begin(), tensors.end(), [&](const optim::MomentTensor& tensor) {
+      return !tensor.name.starts_with("snapshot") || is_there(tensor);
+    });
+    for (const optim::MomentTensor& tensor : tensors) {
+      const bool wanted = tensor.name.starts_with("snapshot") ? snapshot : is_there(tensor);
+      if (wanted && segment.has(tensor)) read_tensor(source, segment, tensor);
     }
   }
 }
@@ -209,7 +252,8 @@ void TrainState::restore_scalars(const nlohmann::json& scalars, const std::strin
     read("expert_loads", &LayerControls::loads);
     read("expert_smooth_loads", &LayerControls::smooth_loads);
     read("expert_biases", &LayerControls::bias);
-    share_biases();
+    read("expert_thresholds", &LayerControls::thresholds);
+    share_choice();
     history_.restore(scalars);
     if (optimizer_.isolated() == nullptr) return;
     const std::vector<int64_t> snapshot_steps =

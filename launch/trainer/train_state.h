@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <nlohmann/json_fwd.hpp>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -32,7 +33,7 @@ class TrainState {
   optim::Optimizer& optimizer() { return optimizer_; }
 
   int64_t step = 0;  // finished steps
-  // By MoE layer: what the last step left for the next one's routing, fractions, loads and biases.
+  // By MoE layer: what the last step left for the next one's routing, fractions, loads, biases and thresholds.
   std::vector<model::LayerControls> controls;
   ExpertHistory& history() { return history_; }
   const ExpertHistory& history() const { return history_; }
@@ -42,15 +43,18 @@ class TrainState {
   std::vector<StateEntry> entries_to_save() const;
   // Of the whole model. Collective.
   nlohmann::json scalars();
-  // What isolated experts have, and the source has not, begins anew.
-  void restore(StateSource& source);
+  // What isolated experts have, and the source has not, begins anew; so do the moments and step counts of experts that
+  // had another optimizer then. Returns how many of those there are, in the whole model.
+  size_t restore(StateSource& source);
   // What scalars() gave; `where` is for errors.
   void restore_scalars(const nlohmann::json& scalars, const std::string& where);
 
  private:
-  // The model chooses experts by them without controls, too.
-  void share_biases();
+  // The model chooses by these controls when it is given none, too.
+  void share_choice();
   void restore_isolated(StateSource& source);
+  // Segments of experts, of the whole model.
+  std::set<std::string> without_moments(const StateSource& source) const;
   std::vector<int64_t> snapshot_steps();
 
   const autograd::Context& context_;
@@ -64,8 +68,8 @@ class TrainState {
   optim::Optimizer optimizer_;
 };
 
-// Those that scalars() saved, for evaluation and generation.
-void read_biases(const nlohmann::json& scalars, const autograd::Context& context, model::Transformer& model);
+// What scalars() saved that experts are chosen by, for evaluation and generation.
+void read_choice(const nlohmann::json& scalars, const autograd::Context& context, model::Transformer& model);
 
 // The "/model/..." entries of a store, for evaluation and generation too.
 std::vector<StateEntry> model_entries(const autograd::ParameterStore& store);

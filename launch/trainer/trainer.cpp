@@ -32,6 +32,7 @@ Trainer::Trainer(const autograd::Context& context, TrainState& state, parallel::
       gradients_(context, state.shard(), state.store(), state.optimizer(), options_.gradients),
       interpreter_(mesh.along(Axis::kPipeline), context.allocator, schedule_for(mesh, options_)) {
   const model::BalanceSettings& balance = state.model().settings().moe.balance;
+  experts_choose_ = state.model().settings().moe.router.choice == kernels::ChoiceKind::kExpert;
   const config::Expression none = 0.0;
   measures_loads_ = balance.scope == model::BalanceScope::kGlobalBatch &&
                     (balance.importance_coef != none || balance.hinge_coef != none || balance.load_coef != none);
@@ -45,6 +46,10 @@ Trainer::Shared Trainer::share(const StepTotals& totals, const Votes& mine) {
   for (const std::vector<TreeSum>& layer : totals.loads) {
     std::vector<double>& loads = shared.loads.emplace_back();
     for (const TreeSum& load : layer) loads.push_back(load.value());
+  }
+  for (const std::vector<TreeSum>& layer : totals.lowest) {
+    std::vector<double>& lowest = shared.lowest.emplace_back();
+    for (const TreeSum& key : layer) lowest.push_back(key.value());
   }
   shared.loss = totals.loss.value();
   shared.tokens.global_targets = options_.step.global_target_tokens;
@@ -63,6 +68,9 @@ Trainer::Shared Trainer::share(const StepTotals& totals, const Votes& mine) {
   for (std::vector<double>& layer : shared.counts) add(layer);
   if (measures_loads_) {
     for (std::vector<double>& layer : shared.loads) add(layer);
+  }
+  if (experts_choose_) {
+    for (std::vector<double>& layer : shared.lowest) add(layer);
   }
   for (std::vector<double>& layer : shared.tokens.kept) add(layer);
   for (std::vector<double>& layer : shared.tokens.faults) add(layer);
@@ -89,9 +97,10 @@ void Trainer::steer(int64_t step) {
 }
 
 // Biases: Wang et al., "Auxiliary-loss-free load balancing strategy for mixture-of-experts", 2024, algorithm 1; not of
-// experts that sat the step out.
+// experts that sat the step out. Where only some experts are trained, routers rest, and so does this.
 void Trainer::update_controls(const Shared& shared) {
   state_.history().add(shared.counts, shared.tokens.kept);
+  if (state_.rules().restricts()) return;
   const double rate = state_.model().settings().moe.router.bias_update_rate;
   for (size_t i = 0; i < shared.counts.size(); ++i) {
     model::LayerControls& layer = state_.controls[i];
@@ -107,11 +116,22 @@ void Trainer::update_controls(const Shared& shared) {
       layer.fractions.data<double>()[e] = counts[e] / sum;
       if (has_loads) layer.loads.data<double>()[e] = loads[e];
       if (has_smooth) layer.smooth_loads.data<double>()[e] = loads[counts.size() + e];
+      if (layer.thresholds) update_threshold(layer.thresholds.data<double>()[e], shared.lowest[i], e);
       const bool absent = layer.bias && !std::isfinite(options_.step.controls[i].bias.data<double>()[e]);
       if (!layer.bias || absent || counts[e] == fair) continue;
       layer.bias.data<double>()[e] += counts[e] < fair ? rate : -rate;
     }
   }
+}
+
+// The exponential mean over steps of the mean over micro-batches; begun by the first. An expert that took nothing keeps
+// what it has.
+void Trainer::update_threshold(double& threshold, const std::vector<double>& lowest, size_t expert) const {
+  constexpr double kRate = 0.1;
+  const double micro_batches = lowest[lowest.size() / 2 + expert];
+  if (micro_batches == 0) return;
+  const double mean = lowest[expert] / micro_batches;
+  threshold = state_.step == 1 ? mean : (1 - kRate) * threshold + kRate * mean;
 }
 
 StepMetrics Trainer::metrics_of(const Shared& shared, const optim::StepReport& update, int64_t step) const {

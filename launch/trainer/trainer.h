@@ -48,8 +48,8 @@ class Trainer {
   // Of all ranks.
   struct Shared {
     double loss = 0, balance_loss = 0, z_loss = 0;
-    std::vector<std::vector<double>> counts, loads;  // as in StepTotals
-    optim::ExpertTokens tokens;                      // its faults where experts are isolated
+    std::vector<std::vector<double>> counts, loads, lowest;  // as in StepTotals
+    optim::ExpertTokens tokens;                              // its faults where experts are isolated
     Votes votes;
   };
   Shared share(const StepTotals& totals, const Votes& mine);
@@ -57,6 +57,7 @@ class Trainer {
   void steer(int64_t step);
   // And of the next one, by this one's; and what is remembered of experts.
   void update_controls(const Shared& shared);
+  void update_threshold(double& threshold, const std::vector<double>& lowest, size_t expert) const;
   StepMetrics metrics_of(const Shared& shared, const optim::StepReport& update, int64_t step) const;
   void add_isolation(StepMetrics& metrics) const;
 
@@ -65,6 +66,7 @@ class Trainer {
   parallel::Mesh& mesh_;
   TrainerOptions options_;
   bool measures_loads_ = false;  // a balance loss needs those of the global batch
+  bool experts_choose_ = false;  // tokens, by thresholds where it is not training
   GradientSync gradients_;
   parallel::Interpreter interpreter_;
 };

@@ -48,7 +48,7 @@ class LossFunction {
     const auto& recorded = routing_[static_cast<size_t>(index)];
     for (size_t i = 0; i < recorded.size(); ++i) {
       const std::vector<int32_t>& ids = recorded[i];
-      const int64_t k = model_.experts().layer(model_.experts().moe_layers()[i]).top_k;
+      const int64_t k = model_.experts().layer(model_.experts().moe_layers()[i]).places;
       trace.push_back(to_tensor(context_, ids).reshape(Shape{static_cast<int64_t>(ids.size()) / k, k}));
     }
     autograd::Tape tape(context_, /*record=*/false);

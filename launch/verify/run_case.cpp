@@ -22,7 +22,9 @@ int64_t bucket_of_first_router(const model::NetworkSettings& network) {
   int64_t bucket = 0;
   for (size_t i = store.parameters().size(); i-- > 0;) {
     const autograd::Parameter& parameter = *store.parameters()[i];
-    if (parameter.segments.front().expert >= 0) continue;
+    const int expert = parameter.segments.front().expert;
+    const bool placed = expert >= 0 && expert < whole.experts().layer(model::layer_of(parameter.name)).computing();
+    if (placed) continue;
     if (parameter.name.ends_with("router.weight")) return bucket;
     ++bucket;
   }
@@ -63,7 +65,7 @@ bool is_reproducible(const VerifyCase& verify_case, const RunCase& run) {
     if (placement.has_replicas()) return false;
   }
   if (parallel.reproducible.is_auto()) {
-    decide_reproducible(parallel, layout, model::ExpertLayout(verify_case.network).fewest_experts(),
+    decide_reproducible(parallel, layout, model::ExpertLayout(verify_case.network).fewest_computing(),
                         verify_case.micro_batches / layout.data);
   }
   return *parallel.reproducible.value;
@@ -153,7 +155,7 @@ class Rank {
     const auto& recorded = (*run_.replay)[static_cast<size_t>(first() + micro_batch)];
     for (size_t i = 0; i < recorded.size(); ++i) {
       const std::vector<int32_t>& ids = recorded[i];
-      const int64_t k = experts().layer(experts().moe_layers()[i]).top_k;
+      const int64_t k = experts().layer(experts().moe_layers()[i]).places;
       trace_.push_back(to_tensor(rank_.context(), ids).reshape(Shape{static_cast<int64_t>(ids.size()) / k, k}));
     }
     return &trace_;
@@ -201,7 +203,7 @@ class Rank {
     const size_t layers = experts().moe_layers().size();
     std::vector<int64_t> begins{0};  // of a layer's ids among those of a micro-batch
     for (const int64_t layer : experts().moe_layers()) {
-      begins.push_back(begins.back() + case_.micro_batch_size * case_.seq_length * experts().layer(layer).top_k);
+      begins.push_back(begins.back() + case_.micro_batch_size * case_.seq_length * experts().layer(layer).places);
     }
     const Tensor ids =
         Tensor::zeros(rank_.context().allocator, Dtype::kI32, Shape{case_.micro_batches * begins.back()});

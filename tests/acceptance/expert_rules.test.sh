@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# moe.rules in training: a frozen expert's weights and moments stay, bit for bit, on one rank and on four, and thaw; others go on; a wrong rule
-# is refused with its key.
+# moe.rules in training: a frozen expert's weights and moments stay, bit for bit, on one rank and on four, and thaw; others go on; an expert with
+# another optimizer has its tensors alone, and begins anew when it changes; moe.train_only trains nothing else; a wrong rule is refused with its
+# key.
 # Timeout: 300
 set -euo pipefail
 source "$CADRE_SOURCE/tests/acceptance/fixture.sh"
@@ -17,6 +18,7 @@ moe:
     - {experts: layers.*.experts.code, lr_scale: 0.5, frozen: step > 3 && step <= 6}
     - {experts: "layers.1.experts.code[1]", frozen: false}
     - {experts: layers.0.experts.0..1, clip_norm: 0.05}
+    - {experts: layers.1.experts.0, optimizer: sgd}
 batch: {global_batch_size: 8, micro_batch_size: 2}
 checkpoint: {every: 3, keep: 0}
 monitor: {peak_gflops: 100}
@@ -40,6 +42,21 @@ done
 differences=$({ "$CADRE" checkpoint diff one/checkpoints/step-00000009 four/checkpoints/step-00000009 || true; } | grep -v -e '^state.config:' -e identical || true)
 [ -z "$differences" ] || { echo "four ranks: other bits than one: $differences"; exit 1; }
 
+"$CADRE" checkpoint info four/checkpoints/step-00000009 >info.txt
+grep -q '/optimizer/layers.1.moe.experts.0.w1/momentum ' info.txt || { echo "an expert with SGD has no momentum"; exit 1; }
+! grep -q '/optimizer/layers.1.moe.experts.0.w1/exp_avg' info.txt || { echo "an expert with SGD has AdamW's moments"; exit 1; }
+train 4 other --set 'moe.rules[3].optimizer=adamw' --set parallel.expert_parallel=2 --resume four/checkpoints/step-00000006
+grep -q 'moments of 1 experts begin anew' other.log || { cat other.log; echo "an expert's other optimizer went unmentioned"; exit 1; }
+grep -q '"layers.1.moe.experts.0.w1":3,' other/checkpoints/step-00000009/manifest.json || { echo "its step count did not begin anew"; exit 1; }
+
+train 4 only --set 'moe.train_only=[layers.*.experts.code]' --set parallel.expert_parallel=2 --set parallel.zero=2 --resume one/checkpoints/step-00000006
+{ "$CADRE" checkpoint diff one/checkpoints/step-00000006 only/checkpoints/step-00000009 || true; } | grep -oE '/(model|optimizer)/[^ :]+' | sort -u >only.txt
+grep -q '/model/layers.0.moe.experts.5.w1' only.txt || { echo "what train_only names is not trained"; exit 1; }
+! grep -qvE '/layers.[01].moe.experts.[45]\.' only.txt || { grep -vE '/layers.[01].moe.experts.[45]\.' only.txt; echo "train_only: other tensors changed"; exit 1; }
+
+status=0
+"$CADRE" config check config.yaml --set 'moe.train_only=[]' >refused.log 2>&1 || status=$?
+[ "$status" = 2 ] && grep -qF 'moe.train_only: is empty' refused.log || { cat refused.log; echo "training nothing was not refused"; exit 1; }
 status=0
 "$CADRE" config check config.yaml --set 'moe.rules[0].experts=layers.*.experts.cod' >refused.log 2>&1 || status=$?
 [ "$status" = 2 ] && grep -qF 'moe.rules[0].experts: "layers.*.experts.cod": no expert has this name; did you mean "code"?' refused.log ||

@@ -79,7 +79,7 @@ moe:
   EXPECT_EQ(odd.set_of(10).name, "tier2");
   EXPECT_EQ(even.kinds_in_a_row(), 4);
   EXPECT_EQ(even.kind_index(2), 1);
-  EXPECT_EQ(layout.fewest_experts(), 8);
+  EXPECT_EQ(layout.fewest_computing(), 8);
   EXPECT_EQ(layout.most_experts(), 11);
   EXPECT_EQ(layout.classes(), (std::vector<size_t>{0, 1, 0, 1, 2, 3, 2, 3}));
 }
@@ -121,6 +121,44 @@ TEST(ExpertLayout, ErrorsNameKeyLayerAndExpression) {
   EXPECT_NE(error_of("moe: {groups: [{name: Big}]}").find("test:2: moe.groups[0].name: got \"Big\""),
             std::string::npos);
   EXPECT_NE(error_of("moe: {num_experts: 2, groups: [{name: a}]}").find("moe.num_experts: is given beside groups"),
+            std::string::npos);
+}
+
+TEST(ExpertLayout, SimpleExpertsComeLastAndHaveNoPlaceAmongThoseThatCompute) {
+  const ExpertLayout layout = layout_of(R"yaml(
+moe:
+  top_k: 2
+  groups:
+    - {name: full, count: 3}
+    - {name: copy, count: 2, computation: copy}
+    - {name: constant, count: 1, computation: constant}
+    - {name: shared, shared: true}
+)yaml");
+  const LayerExperts& experts = layout.layer(0);
+  EXPECT_EQ(experts.experts(), 6);
+  EXPECT_EQ(experts.computing(), 3);
+  EXPECT_EQ(experts.places, 2);
+  EXPECT_EQ(experts.kinds_in_a_row(), 1);
+  EXPECT_EQ(experts.routed[2].kind.ffn_hidden_size, 0);
+  EXPECT_EQ(layout.most_experts(), 6);
+  EXPECT_EQ(layout.fewest_computing(), 3);
+  EXPECT_EQ(error_of("moe: {top_k: 1, groups: [{name: a}, {name: b, computation: zero}, {name: c}]}"),
+            "moe.groups[2].computation: \"c\" computes, and stands behind a group of layer 0 that does not; wanted "
+            "groups of computation zero, copy and constant last");
+  EXPECT_EQ(
+      error_of("moe: {top_k: 1, groups: [{name: a, count: layer, computation: full}, {name: b, computation: zero}]}"),
+      "moe.groups: no expert of layer 0 computes; wanted a group with computation: full");
+  EXPECT_NE(error_of("moe: {groups: [{name: a, computation: copy, ffn_hidden_size: 3}]}")
+                .find("moe.groups[0].ffn_hidden_size: is given, and experts of computation: copy have no"),
+            std::string::npos);
+}
+
+TEST(ExpertLayout, WhereExpertsChooseEveryOneHasAPlace) {
+  EXPECT_EQ(
+      layout_of("moe: {num_experts: 4, top_k: 2, router: {choice: expert, allow_future_tokens: true}}").layer(0).places,
+      4);
+  EXPECT_NE(error_of("moe: {num_experts: 4, router: {choice: expert}}")
+                .find("moe.router.choice: expert lets later tokens decide"),
             std::string::npos);
 }
 
@@ -203,12 +241,15 @@ TEST(ExpertLayout, EditedLayersThatMakeNoSenseAreRefused) {
     return error_of(std::string("moe: {num_experts: 4, edited_layers: [{layer: 1, next_id: 6, top_k: ") + top_k +
                     ", groups: [" + groups + "]}]}");
   };
-  EXPECT_NE(edited("{name: a, ids: [0, 1, 1]}").find("id 1 is there twice"), std::string::npos);
-  EXPECT_NE(edited("{name: a, ids: [6]}").find("not below next_id 6"), std::string::npos);
-  EXPECT_NE(edited("{name: a, count: 2}").find("no routed experts"), std::string::npos);
-  EXPECT_NE(edited("{name: a}").find("wanted ids"), std::string::npos);
-  EXPECT_NE(edited("{name: a, ids: [0]}, {name: a, ids: [1]}").find("names two groups"), std::string::npos);
-  EXPECT_NE(edited("{name: a, ids: [0]}", "2").find("2 is more than the 1 routed experts"), std::string::npos);
+  EXPECT_NE(edited("{name: a, ids: [0, 1, 1], ffn_hidden_size: 8}").find("id 1 is there twice"), std::string::npos);
+  EXPECT_NE(edited("{name: a, ids: [6], ffn_hidden_size: 8}").find("not below next_id 6"), std::string::npos);
+  EXPECT_NE(edited("{name: a, count: 2, ffn_hidden_size: 8}").find("no routed experts"), std::string::npos);
+  EXPECT_NE(edited("{name: a, ffn_hidden_size: 8}").find("wanted ids"), std::string::npos);
+  EXPECT_NE(edited("{name: a, ids: [0], ffn_hidden_size: 8}, {name: a, ids: [1], ffn_hidden_size: 8}")
+                .find("names two groups"),
+            std::string::npos);
+  EXPECT_NE(edited("{name: a, ids: [0], ffn_hidden_size: 8}", "2").find("2 is more than the 1 routed experts"),
+            std::string::npos);
 }
 
 }  // namespace

@@ -29,6 +29,26 @@ void all_losses(NetworkSettings& s) {
   s.moe.balance.entropy_coef = -0.125;
 }
 
+// Three that compute, and one of each kind that does not.
+void simple_experts(NetworkSettings& s) {
+  const auto group = [](const char* name, double count, ExpertComputation computation) {
+    ExpertGroupSettings settings;
+    settings.name = name;
+    settings.count = count;
+    settings.computation = computation;
+    return settings;
+  };
+  s.moe.num_experts = s.moe.shared_experts = 0;
+  s.moe.top_k = 3;
+  s.moe.groups = {group("full", 3, ExpertComputation::kFull), group("zero", 1, ExpertComputation::kZero),
+                  group("constant", 2, ExpertComputation::kConstant), group("copy", 1, ExpertComputation::kCopy)};
+}
+
+void experts_choose(NetworkSettings& s) {
+  s.moe.router.choice = kernels::ChoiceKind::kExpert;
+  s.moe.router.allow_future_tokens = true;
+}
+
 const Variant kVariants[] = {
     {"base", [](NetworkSettings&) {}},
     {"untied", [](NetworkSettings& s) { s.model.tie_embeddings = false; }},
@@ -108,6 +128,33 @@ const Variant kVariants[] = {
        s.moe.balance.scope = BalanceScope::kGlobalBatch;
      },
      true},
+    {"simple_experts", simple_experts, false, false, true},
+    {"simple_experts_and_shared_ones_with_biases",
+     [](NetworkSettings& s) {
+       simple_experts(s);
+       ExpertGroupSettings shared;
+       shared.name = "shared";
+       shared.shared = true;
+       s.moe.groups.push_back(shared);
+       s.moe.router.bias_update_rate = 0.001;
+       s.moe.capacity_factor = 0.75;
+     },
+     true, true, true},
+    {"experts_choose", experts_choose},
+    {"experts_choose_by_sigmoids_with_biases",
+     [](NetworkSettings& s) {
+       experts_choose(s);
+       s.moe.router.score = autograd::ScoreKind::kSigmoid;
+       s.moe.router.renormalise = false;
+       s.moe.router.bias_update_rate = 0.001;
+     },
+     true, false, true},
+    {"simple_experts_choose_with_all_losses",
+     [](NetworkSettings& s) {
+       simple_experts(s);
+       experts_choose(s);
+       all_losses(s);
+     }},
     {"drops_by_score", [](NetworkSettings& s) { s.moe.capacity_factor = 0.75; }, false, true},
     {"drops_by_position",
      [](NetworkSettings& s) {
@@ -205,8 +252,10 @@ TEST_P(ModelGradients, ReplayedRoutingChangesNoBit) {
 TEST_P(ModelGradients, SlotsAreDroppedOnlyUnderCapacity) {
   for (const RoutingResult& routing : first_.routing) {
     const int64_t experts = routing.offsets.elements() - 1, rows = routing.offsets.data<int64_t>()[experts];
-    int64_t choices = 0;
-    for (int64_t i = 0; i < routing.counts.elements(); ++i) choices += routing.counts.data<int64_t>()[i];
+    int64_t choices = 0;  // of experts that compute
+    for (int64_t i = 0; i < routing.counts.elements(); ++i) {
+      if (i % routing.counts.shape()[1] < experts) choices += routing.counts.data<int64_t>()[i];
+    }
     EXPECT_EQ(rows < choices, GetParam().drops);
   }
 }

@@ -187,6 +187,27 @@ TEST(Transformer, ChoosesByItsBiasesWhereNoControlsAreGiven) {
   }
 }
 
+// Outside training an expert goes by its threshold, not by a token's neighbours.
+TEST(Transformer, ExpertsChooseByTheirThresholdsOutsideTraining) {
+  NetworkSettings settings = testing::tiny_settings();
+  settings.moe.router.choice = kernels::ChoiceKind::kExpert;
+  settings.moe.router.allow_future_tokens = true;
+  TinyModel model(settings);
+  for (const RoutingResult& routing : model.step(nullptr, nullptr, false).routing) {
+    for (int64_t e = 0; e < 4; ++e) EXPECT_EQ(routing.counts.data<int64_t>()[e], kTokens / 2) << "top 2 of 4";
+  }
+  std::vector<Tensor> thresholds;
+  for (int layer = 0; layer < 2; ++layer) {
+    thresholds.push_back(Tensor::zeros(model.allocator, Dtype::kF64, {4}));
+    thresholds.back().data<double>()[1] = 2;  // above all scores
+  }
+  model.transformer->set_thresholds(thresholds);
+  for (const RoutingResult& routing : model.evaluate().routing) {
+    EXPECT_EQ(routing.counts.data<int64_t>()[0], kTokens);
+    EXPECT_EQ(routing.counts.data<int64_t>()[1], 0);
+  }
+}
+
 TEST(Transformer, AnEvenRouterCostsItsCoefficientAndTheSquaredLogOfTheExperts) {
   TinyModel model(testing::tiny_settings());
   for (const int layer : {0, 1}) {

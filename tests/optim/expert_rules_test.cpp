@@ -226,5 +226,125 @@ TEST_F(RuledOptimizer, WeightDecayIsAnExpertsOwn) {
   EXPECT_NEAR(values()[at + 16], before[at + 16] / 2, 1e-12);
 }
 
+// Three steps from the same weights on random gradients, of which a rank keeps all, whatever the ZeRO stage.
+struct Updated {
+  std::vector<double> values;
+  std::vector<std::vector<double>> moments;  // by segment, of all that it has
+  std::vector<int64_t> lengths;              // of the tensors of moments
+};
+
+class MixedOptimizers : public RuledOptimizer, public ::testing::WithParamInterface<int> {
+ protected:
+  Updated update(OptimizerKind kind, const std::vector<model::ExpertRuleSettings>& rules) {
+    settings_.kind = kind;
+    settings_.momentum = 0.5;
+    settings_.weight_decay = 0.125;
+    std::copy(first_.begin(), first_.end(), store_.values().data<double>());
+    const std::vector<parallel::ElementRange> whole = {{0, 21}, {0, 8}, {0, 8}, {0, 8}, {0, 8}, {0, 8}, {0, 8}};
+    Optimizer optimizer(context_, store_, settings_, {GetParam(), whole, nullptr},
+                        ExpertRules(rules, two_layers_of_three()));
+    for (int64_t step = 1; step <= 3; ++step) {
+      random_gradients(static_cast<uint64_t>(step));
+      for (const SegmentState& segment : optimizer.segments()) {
+        std::copy_n(store_.gradients().data<double>() + segment.offset, segment.count(),
+                    optimizer.gradients().data<double>() + optimizer.gradient_offset(segment));
+      }
+      EXPECT_TRUE(optimizer.step(step, 10).finite);
+    }
+    Updated result{values(), {}, {}};
+    for (const SegmentState& segment : optimizer.segments()) {
+      std::vector<double>& moments = result.moments.emplace_back();
+      for (const MomentTensor& moment : optimizer.moments()) {
+        if (!segment.has(moment)) continue;
+        const double* const begin = moment.tensor.data<double>() + segment.offset_in(moment);
+        moments.insert(moments.end(), begin, begin + segment.count());
+      }
+    }
+    for (const MomentTensor& moment : optimizer.moments()) result.lengths.push_back(moment.tensor.elements());
+    return result;
+  }
+
+  std::vector<double> first_ = values();
+};
+
+TEST_P(MixedOptimizers, HaveTheBitsOfAnOptimizerOfOneKind) {
+  const Updated adamw = update(OptimizerKind::kAdamW, {}), sgd = update(OptimizerKind::kSgd, {});
+  for (const OptimizerKind kind : {OptimizerKind::kAdamW, OptimizerKind::kSgd}) {
+    const bool adam = kind == OptimizerKind::kAdamW;
+    model::ExpertRuleSettings all = rule_for("layers.*.experts.*"), one = rule_for("layers.1.experts.1");
+    all.optimizer = kind;
+    one.optimizer = adam ? OptimizerKind::kSgd : OptimizerKind::kAdamW;
+    const Updated mixed = update(kind, {all, one});
+    const Updated &most = adam ? adamw : sgd, &other = adam ? sgd : adamw;
+    const auto begin = static_cast<size_t>(store_.find("experts")->offset) + 16;
+    for (size_t i = 0; i < mixed.values.size(); ++i) {
+      const bool is_other = i >= begin && i < begin + 16;
+      EXPECT_EQ(mixed.values[i], (is_other ? other : most).values[i]) << i;
+    }
+    for (size_t i = 0; i < mixed.moments.size(); ++i) {
+      const bool is_other = i == 3 || i == 4;
+      EXPECT_EQ(mixed.moments[i], (is_other ? other : most).moments[i]) << i;
+    }
+    ASSERT_EQ(mixed.lengths.size(), 3u);
+    EXPECT_EQ(mixed.lengths[1], adam ? 32 + 4 * 16 : 2 * 16) << "second moments of AdamW's alone, to multiples of 16";
+    EXPECT_EQ(mixed.lengths[0], mixed.lengths[2]) << "first ones of everything, once";
+  }
+}
+
+// The trunk and two experts rest, whatever their gradients are.
+TEST_P(MixedOptimizers, TrainOnlyUpdatesNothingElse) {
+  model::MoeSettings moe;
+  moe.train_only = {"layers.1.experts.1"};
+  settings_.weight_decay = 0.5;
+  settings_.clip_norm = 0.25;
+  const std::vector<parallel::ElementRange> whole = {{0, 21}, {0, 8}, {0, 8}, {0, 8}, {0, 8}, {0, 8}, {0, 8}};
+  Optimizer optimizer(context_, store_, settings_, {GetParam(), whole, nullptr},
+                      ExpertRules(moe, two_layers_of_three()));
+  random_gradients(1);
+  store_.gradients().data<double>()[0] = std::numeric_limits<double>::quiet_NaN();
+  for (const SegmentState& segment : optimizer.segments()) {
+    std::copy_n(store_.gradients().data<double>() + segment.offset, segment.count(),
+                optimizer.gradients().data<double>() + optimizer.gradient_offset(segment));
+  }
+  const StepReport report = optimizer.step(1, 10);
+  EXPECT_TRUE(report.finite) << "what rests may have any gradient";
+  EXPECT_NEAR(report.gradient_norm, norm_of_expert(1), 1e-12);
+  const auto begin = static_cast<size_t>(store_.find("experts")->offset) + 16;
+  for (size_t i = 0; i < first_.size(); ++i) {
+    const bool trained = i >= begin && i < begin + 16;
+    EXPECT_EQ(values()[i] != first_[i], trained) << i;
+  }
+  for (size_t i = 0; i < optimizer.segments().size(); ++i) {
+    EXPECT_EQ(optimizer.segments()[i].steps, i == 3 || i == 4 ? 1 : 0) << optimizer.segments()[i].name;
+  }
+}
+
+TEST(ExpertRules, TrainOnlyNamesTheSelectorThatIsWrong) {
+  model::MoeSettings moe;
+  moe.train_only = {"layers.0.experts.1", "layers.0.experts.7"};
+  try {
+    ExpertRules(moe, two_layers_of_three());
+    FAIL() << "was accepted";
+  } catch (const model::ExpertLayoutError& error) {
+    EXPECT_EQ(error.key(), "moe.train_only[1]");
+  }
+}
+
+TEST(ExpertRules, TrainOnlyWantsWeights) {
+  model::NetworkSettings network;
+  network.moe.top_k = 1;
+  for (const auto computation : {model::ExpertComputation::kFull, model::ExpertComputation::kCopy}) {
+    network.moe.groups.emplace_back().name = computation == model::ExpertComputation::kFull ? "full" : "copy";
+    network.moe.groups.back().computation = computation;
+  }
+  const model::ExpertLayout layout(network);
+  network.moe.train_only = {"layers.*.experts.copy"};
+  EXPECT_THROW(ExpertRules(network.moe, layout), model::ExpertLayoutError);
+  network.moe.train_only = {"layers.*.experts.*"};
+  EXPECT_TRUE(ExpertRules(network.moe, layout).trains(0, 1));
+}
+
+INSTANTIATE_TEST_SUITE_P(Zero, MixedOptimizers, ::testing::Values(0, 1, 2));
+
 }  // namespace
 }  // namespace cadre::optim

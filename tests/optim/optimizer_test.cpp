@@ -185,7 +185,7 @@ TEST_P(OptimizerTest, SgdFollowsTheBookPlainAndNesterov) {
     settings.schedule.kind = ScheduleKind::kConstant;
     Optimizer optimizer(context_, store_, settings);
     ASSERT_EQ(optimizer.moments().size(), 1u);
-    EXPECT_STREQ(optimizer.moments()[0].name, "momentum");
+    EXPECT_EQ(optimizer.moments()[0].name, "momentum");
     std::vector<Sgd> book;
     for (const SegmentState& segment : optimizer.segments()) {
       book.push_back({part(all(store_.values()), segment), std::vector<double>(size_t(segment.count()), 0)});

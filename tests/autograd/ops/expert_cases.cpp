@@ -109,6 +109,42 @@ OpCase plan_case(const char* name, Tokens t, std::vector<int64_t> ids, int64_t c
           {-1, -1, rows}};
 }
 
+// Of a part of the experts, with room for the rows alone.
+OpCase part_of_plan(const char* name, Tokens t, std::vector<int64_t> ids, int64_t planned, int64_t capacity) {
+  const Shape shape{t.tokens, t.k};
+  const int64_t rows = plan(ids, planned, capacity).rows();
+  CaseInput weights = constant(normal(shape, 7));
+  return {name,
+          maker<PlanRows>(planned, capacity, kernels::DropPolicy::kByPosition, kernels::PlanWhole{t.experts}, rows),
+          {i32(shape, std::move(ids)), std::move(weights)},
+          {}};
+}
+
+// Rows of a part of the experts, of as many slots as there are.
+OpCase gather_part(const char* name, Tokens t, int64_t width, const std::vector<int64_t>& ids, int64_t planned) {
+  Plan p = plan(ids, planned);
+  p.slot_of_row.resize(static_cast<size_t>(p.rows()));
+  return {name,
+          maker<GatherRows>(),
+          {normal(Shape{t.tokens, width}, 1), i32(Shape{p.rows()}, p.slot_of_row),
+           i32(Shape{t.tokens * t.k}, p.row_of_slot), i64(p.offsets)},
+          {}};
+}
+
+// Experts 0 and 1 compute; 2 copies, 3 gives nothing, 4 and 5 are constants.
+OpCase simple(const char* name, int64_t tokens, int64_t k, int64_t width, bool base, std::vector<int64_t> ids) {
+  using kernels::SimpleExperts;
+  const kernels::SimpleExperts experts{2, {SimpleExperts::kCopy, SimpleExperts::kZero, 0, 1}};
+  const CaseInput ones = f64(Shape{6}, {1, 1, 1, 1, 1, 1});
+  const Shape x{tokens, width};
+  return {name,
+          [=] { return std::make_unique<autograd::SimpleExperts>(experts); },
+          {normal(x, 1), i32(Shape{tokens, k}, std::move(ids)), normal(Shape{tokens, k}, 2, 0.5),
+           base ? normal(x, 3) : absent(), normal(Shape{2, 3, width}, 4, 0.5), base ? ones : absent(),
+           base ? ones : absent()},
+          {}};
+}
+
 OpCase gather(const char* name, Tokens t, int64_t width, const std::vector<int64_t>& ids, int64_t capacity = -1) {
   const Plan p = plan(ids, t.experts, capacity);
   const Shape slots{t.tokens * t.k};
@@ -209,6 +245,8 @@ std::vector<OpCase> cases<PlanRows>() {
           plan_case("drop many by score", kMany, many(), 7, kByScore),
           plan_case("all to one expert", {13, 4, 1}, all_to_one(), 5, kByScore),
           plan_case("nothing kept", kFew, few(), 0, kByPosition),
+          part_of_plan("some experts", kMany, many(), 7, -1),
+          part_of_plan("some experts, full", kMany, many(), 7, 9),
           plan_case("no tokens", kNone, {}, -1, kByScore)};
 }
 
@@ -220,6 +258,7 @@ std::vector<OpCase> cases<GatherRows>() {
           gather("past a vector", kMany, 67, many()),
           gather("all to one expert", {13, 4, 1}, 5, all_to_one()),
           gather("nothing kept", kFew, 3, few(), 0),
+          gather_part("some experts", kMany, 7, many(), 7),
           gather("no tokens", kNone, 5, {})};
 }
 
@@ -241,7 +280,16 @@ std::vector<OpCase> cases<CombineRows>() {
           combine("past a vector", kMany, 67, many(), true),
           combine("all to one expert", {13, 4, 1}, 5, all_to_one(), false, 5),
           combine("nothing kept", kFew, 3, few(), true, 0),
+          combine("more experts than are combined at once", {5, 131, 131}, 9, random_choices(5, 131, 131, 6), true),
           combine("no tokens", kNone, 5, {}, false)};
+}
+
+template <>
+std::vector<OpCase> cases<SimpleExperts>() {
+  return {simple("each alone", 6, 1, 5, false, {0, 1, 2, 3, 4, 5}),
+          simple("on a base", 5, 2, 7, true, {2, 4, 0, 5, 3, 2, 5, 4, -1, 2}),
+          simple("past a vector", 131, 3, 67, true, random_choices(131, 6, 3, 9)),
+          simple("no tokens", 0, 2, 5, true, {})};
 }
 
 }  // namespace cadre::autograd::testing

@@ -107,6 +107,25 @@ std::vector<OpCase> cases<ChooseExperts>() {
   };
 }
 
+// An expert without a token, whose lowest key is infinite, is in tests/kernels/expert_choice_test.cpp.
+template <>
+std::vector<OpCase> cases<ExpertChoice>() {
+  const CaseInput some = constant(scores(7, 6));
+  std::vector<int64_t> given;
+  for (int64_t t = 0; t < 7; ++t) {
+    for (int64_t e = 0; e < 6; ++e) given.push_back((t + e) % 3 == 0 ? e : -1);
+  }
+  const CaseInput thresholds = f64(Shape{6}, {0.25, 0.3, 0.125, 0.2, 0.3, 0}),
+                  bias = f64(Shape{6}, {1, 0, -1, 0, 0.5, 0});
+  return {
+      {"two a token", maker<ExpertChoice>(2), {some, absent(), absent(), absent()}, {}},
+      {"with a bias", maker<ExpertChoice>(2), {some, bias, absent(), absent()}, {}},
+      {"all", maker<ExpertChoice>(6), {some, absent(), absent(), absent()}, {}},
+      {"above thresholds", maker<ExpertChoice>(2), {some, absent(), thresholds, absent()}, {}},
+      {"given", maker<ExpertChoice>(2), {some, absent(), absent(), i32(Shape{7, 6}, given)}, {}},
+  };
+}
+
 template <>
 std::vector<OpCase> cases<GateWeights>() {
   const auto with = [](bool renormalise, double scale) { return maker<GateWeights>(renormalise, scale); };

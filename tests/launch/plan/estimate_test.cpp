@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <mutex>
 
+#include "autograd/ops/expert_choice.h"
 #include "launch/trainer/expert_balance.h"
 #include "launch/verify/run_case.h"
 #include "parallel/comm/thread.h"
@@ -16,16 +17,30 @@ namespace {
 using parallel::Layout;
 using parallel::ScheduleKind;
 
+// By place: as many as there are for every token, or, where experts choose, tokens one after the other for each.
+std::vector<int32_t> even_ids(const model::LayerExperts& layer, int64_t tokens) {
+  const int64_t experts = layer.experts();
+  std::vector<int32_t> ids(static_cast<size_t>(tokens * layer.places), -1);
+  if (layer.places == layer.top_k) {
+    for (size_t i = 0; i < ids.size(); ++i) ids[i] = static_cast<int32_t>(static_cast<int64_t>(i) % experts);
+    return ids;
+  }
+  const int64_t each = autograd::ExpertChoice::share(tokens, layer.top_k, experts);
+  for (int64_t i = 0; i < each * experts; ++i) {
+    const int64_t token = i % tokens, expert = i / each;
+    ids[static_cast<size_t>(token * experts + expert)] = static_cast<int32_t>(expert);
+  }
+  return ids;
+}
+
 // What a plan assumes: in every micro-batch every expert is chosen as often as another.
 RecordedRouting even_routing(const VerifyCase& verify_case) {
-  const model::NetworkSettings& network = verify_case.network;
-  if (network.moe.num_experts == 0) return RecordedRouting(static_cast<size_t>(verify_case.micro_batches));
-  const int64_t k = network.moe.top_k, slots = verify_case.micro_batch_size * verify_case.seq_length * k;
-  std::vector<int32_t> ids(static_cast<size_t>(slots));
-  for (int64_t i = 0; i < slots; ++i) ids[static_cast<size_t>(i)] = static_cast<int32_t>(i % network.moe.num_experts);
-  const auto layers = static_cast<size_t>(network.model.num_layers - network.moe.dense_layers);
-  return RecordedRouting(static_cast<size_t>(verify_case.micro_batches),
-                         std::vector<std::vector<int32_t>>(layers, ids));
+  const model::ExpertLayout layout(verify_case.network);
+  std::vector<std::vector<int32_t>> layers;
+  for (const int64_t layer : layout.moe_layers()) {
+    layers.push_back(even_ids(layout.layer(layer), verify_case.micro_batch_size * verify_case.seq_length));
+  }
+  return RecordedRouting(static_cast<size_t>(verify_case.micro_batches), layers);
 }
 
 // A step of real ranks against the estimate of it.
@@ -161,6 +176,26 @@ TEST(Estimate, MemoryIsThatOfOtherModelsToo) {
   compare(settings, {{Layout{2, 1, 2}}});
 }
 
+TEST(Estimate, MemoryAndTrafficAreThoseOfExpertsThatChooseAndOfThoseThatComputeNothing) {
+  Settings settings = testing::plan_settings();
+  settings.moe.router.choice = kernels::ChoiceKind::kExpert;
+  settings.moe.router.allow_future_tokens = true;
+  compare(settings, {{Layout{1, 1, 1}}, {Layout{4, 1, 2}}, {Layout{2, 2, 1}}});
+  settings = testing::plan_settings();
+  model::ExpertGroupSettings full, constant, zero;
+  full.name = "full";
+  full.count = 8.0;
+  constant.name = "constant";
+  constant.count = 4.0;
+  constant.computation = model::ExpertComputation::kConstant;
+  zero.name = "zero";
+  zero.count = 4.0;
+  zero.computation = model::ExpertComputation::kZero;
+  settings.moe.num_experts = 0;
+  settings.moe.groups = {full, constant, zero};
+  compare(settings, {{Layout{1, 1, 1}}, {Layout{4, 1, 2}}, {Layout{2, 2, 1}}});
+}
+
 TEST(Estimate, MemoryHasTheBuffersOfReproducibleSums) {
   Settings settings = testing::plan_settings();
   settings.parallel.reproducible = true;
@@ -199,6 +234,22 @@ TEST(Estimate, MemoryAndTrafficHaveWhatIsolatedExpertsNeed) {
   compare(settings, {{Layout{4, 1, 2}}});
   settings.parallel.zero = 0;
   compare(settings, {{Layout{1, 2, 1}}});
+}
+
+TEST(Estimate, MemoryIsThatOfExpertsWithAnotherOptimizer) {
+  Settings settings = testing::plan_settings();
+  model::ExpertRuleSettings rule;
+  rule.experts = "layers.*.experts.*";
+  rule.optimizer = optim::OptimizerKind::kSgd;
+  settings.moe.rules = {rule};
+  for (const int64_t zero : {0, 1}) {
+    settings.parallel.zero = zero;
+    compare(settings, {{Layout{1, 1, 1}}, {Layout{2, 1, 1}}});
+  }
+  settings.model.hidden_size = 256;  // or what guards hold decides
+  settings.moe.isolation.emplace();
+  settings.moe.isolation->quarantine.emplace();
+  compare(settings, {{Layout{1, 1, 1}}});
 }
 
 TEST(Estimate, ShardedStateIsSharedByTheRanksThatHoldTheSame) {

@@ -140,6 +140,7 @@ class Rank {
       here.isolated = segment.isolated >= 0;
       add(here, "values", state().store().values(), segment.offset, segment, {0, segment.count()});
       for (const optim::MomentTensor& moment : state().optimizer().moments()) {
+        if (!segment.has(moment)) continue;
         add(here, moment.name, moment.tensor, segment.state_offset - segment.kept.begin, segment, segment.owned);
       }
     }
@@ -225,7 +226,7 @@ optim::OptimizerSettings random_optimizer(Rng& rng) {
 // Of up to four ranks.
 Variant random_variant_of_four(Rng& rng, const Settings& settings) {
   const int ranks = static_cast<int>(1 + rng.below(4));
-  return pick(rng, all_variants(ranks, ranks, model::ExpertLayout(settings.network()).fewest_experts(),
+  return pick(rng, all_variants(ranks, ranks, model::ExpertLayout(settings.network()).fewest_computing(),
                                 settings.model.num_layers, true));
 }
 

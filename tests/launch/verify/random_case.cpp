@@ -40,6 +40,18 @@ Settings small_settings() {
   return s;
 }
 
+// Behind those that compute.
+void add_simple_groups(Rng& rng, model::MoeSettings& moe) {
+  using enum model::ExpertComputation;
+  for (const char* name : {"one", "two"}) {
+    model::ExpertGroupSettings group;
+    group.name = name;
+    group.count = static_cast<double>(rng.below(3));
+    group.computation = pick(rng, {kZero, kCopy, kConstant, kConstant});
+    moe.groups.push_back(group);
+  }
+}
+
 // Instead of experts that are alike: kinds of different sizes, their number differing by layer.
 void random_groups(Rng& rng, model::MoeSettings& moe) {
   model::ExpertGroupSettings some, others, shared;
@@ -56,6 +68,7 @@ void random_groups(Rng& rng, model::MoeSettings& moe) {
   shared.count = static_cast<double>(rng.below(3));
   moe.groups = {some, others, shared};
   if (rng.below(2) == 0) std::swap(moe.groups[0], moe.groups[1]);
+  if (rng.below(2) == 0) add_simple_groups(rng, moe);
   model::ExpertLayerSettings third;
   third.when = "layer == 2";
   third.top_k = config::Expression(1.0);
@@ -70,16 +83,17 @@ void random_router(Rng& rng, model::MoeSettings& moe) {
   router.renormalise = pick(rng, {true, false});
   router.score = pick(rng, {autograd::ScoreKind::kSoftmax, autograd::ScoreKind::kSigmoid});
   using enum kernels::ChoiceKind;
-  router.choice = pick(rng, {kTopK, kTopK, kTopP, kRandom, kBalanced});
+  router.choice = pick(rng, {kTopK, kTopK, kTopP, kRandom, kBalanced, kExpert});
+  const bool experts_choose = router.allow_future_tokens = router.choice == kExpert;
   if (rng.below(2) == 0) router.bias_update_rate = 0.01;
   if (rng.below(2) == 0) router.scale = 1.5;
   const bool even = moe.groups.empty() && moe.num_experts % 2 == 0 && moe.top_k <= moe.num_experts / 2;
-  if (even && rng.below(2) == 0) router.groups = 2;
+  if (even && !experts_choose && rng.below(2) == 0) router.groups = 2;
   router.hierarchical = router.score == autograd::ScoreKind::kSoftmax && rng.below(3) == 0;
   if (rng.below(3) == 0) router.key_size = static_cast<int64_t>(2 + rng.below(8));
   if (rng.below(3) == 0) router.jitter = 0.1;
   router.noise = rng.below(3) == 0;
-  if (router.noise) moe.balance.load_coef = 0.1;
+  if (router.noise && !experts_choose) moe.balance.load_coef = 0.1;
   if (rng.below(2) == 0) moe.balance.importance_coef = 0.1;
   if (rng.below(2) == 0) moe.balance.hinge_coef = 0.1;
   if (rng.below(2) == 0) moe.balance.entropy_coef = -0.05;
@@ -89,11 +103,12 @@ void random_router(Rng& rng, model::MoeSettings& moe) {
   }
   if (rng.below(2) == 0) return;
   model::ExpertRuleSettings rule;
-  rule.experts = "layers.*.experts.0";
+  rule.experts = pick(rng, {"layers.*.experts.0", "layers.*.experts.*"});
   if (rng.below(2) == 0) rule.detached_input = config::Expression(1.0);
   if (rng.below(2) == 0) rule.detached_router = config::Expression(1.0);
   if (rng.below(2) == 0) rule.dropout = config::Expression(0.5);
   if (rng.below(2) == 0) rule.loss_scale = config::Expression(1024.0);
+  if (rng.below(2) == 0) rule.optimizer = pick(rng, {kernels::OptimizerKind::kAdamW, kernels::OptimizerKind::kSgd});
   moe.rules = {rule};
 }
 
@@ -116,6 +131,7 @@ Settings random_settings(Rng& rng) {
   s.moe.dense_layers = static_cast<int64_t>(rng.below(static_cast<uint64_t>(s.model.num_layers)));
   random_router(rng, s.moe);
   if (rng.below(3) == 0) s.moe.capacity_factor = 0.5 + rng.uniform();
+  if (s.moe.router.choice == kernels::ChoiceKind::kExpert) s.moe.capacity_factor.reset();
   s.moe.drop_policy = pick(rng, {kernels::DropPolicy::kByScore, kernels::DropPolicy::kByPosition});
   s.moe.balance.scope =
       pick(rng, {model::BalanceScope::kSequence, model::BalanceScope::kMicroBatch, model::BalanceScope::kGlobalBatch});
@@ -134,7 +150,7 @@ Settings random_settings(Rng& rng) {
 
 Variant random_variant(Rng& rng, const Settings& settings) {
   const int ranks = static_cast<int>(1 + rng.below(8));
-  const auto variants = all_variants(ranks, ranks, model::ExpertLayout(settings.network()).fewest_experts(),
+  const auto variants = all_variants(ranks, ranks, model::ExpertLayout(settings.network()).fewest_computing(),
                                      settings.model.num_layers, true);
   return variants[rng.below(variants.size())];
 }

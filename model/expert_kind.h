@@ -1,0 +1,25 @@
+#pragma once
+// What kinds of experts there are, as configs name them.
+
+#include "core/config/fields.h"
+#include "kernels/activation.h"
+
+namespace cadre::model {
+
+// What an expert does with a token: a feed-forward network; or nothing, passing it on, or a mixture of it and a learned
+// constant, which cost next to nothing (Jin et al., "MoE++", 2024).
+enum class ExpertComputation { kFull, kZero, kCopy, kConstant };
+
+}  // namespace cadre::model
+
+template <>
+struct cadre::config::EnumNames<cadre::kernels::Activation> {
+  using enum cadre::kernels::Activation;
+  static constexpr EnumName<cadre::kernels::Activation> values[] = {{kSwiGlu, "swiglu"}, {kGelu, "gelu"}};
+};
+template <>
+struct cadre::config::EnumNames<cadre::model::ExpertComputation> {
+  using enum cadre::model::ExpertComputation;
+  static constexpr EnumName<cadre::model::ExpertComputation> values[] = {
+      {kFull, "full"}, {kZero, "zero"}, {kCopy, "copy"}, {kConstant, "constant"}};
+};
