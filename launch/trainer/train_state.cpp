@@ -79,8 +79,7 @@ std::optional<optim::ExpertIsolation> isolation_of(const model::NetworkSettings&
 void read_tensor(StateSource& source, const optim::SegmentState& segment, const optim::MomentTensor& tensor) {
   const std::string name = moment_name(segment, tensor);
   if (source.begins_anew(name)) return;
-  source.read_flat(name, segment.kept.begin,
-                   flat_part(tensor.tensor, segment.offset_in(tensor), segment.kept.count()));
+  source.read_flat(name, segment.kept.begin, flat_part(tensor.tensor, segment.offset_in(tensor), segment.kept.count()));
 }
 
 }  // namespace
