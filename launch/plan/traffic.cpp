@@ -96,10 +96,10 @@ parallel::Traffic rank_traffic(const Settings& settings, const model::ExpertLayo
     if (stage + 1 < plan.stages()) counter.add(Axis::kPipeline, "activation", shape.micro_batches, stream);
     if (stage > 0) counter.add(Axis::kPipeline, "activation gradient", shape.micro_batches, stream);
   }
-  constexpr int64_t kLossAndVotes = 3;  // and by layer two losses, the drops and its experts' counts
+  constexpr int64_t kLossAndVotes = 3;  // and by layer two losses, its experts' choices and the rows that they computed
   int64_t statistics = kLossAndVotes;
-  const int64_t of_expert = settings.moe.isolation ? 3 : 1;  // with what it kept, and its faults
-  for (const int64_t layer : experts.moe_layers()) statistics += of_expert * experts.layer(layer).experts() + 3;
+  const int64_t of_expert = settings.moe.isolation ? 3 : 2;  // with its faults
+  for (const int64_t layer : experts.moe_layers()) statistics += of_expert * experts.layer(layer).experts() + 2;
   for (const Axis axis : {Axis::kData, Axis::kPipeline}) {
     counter.all_reduce(axis, "step_statistics", 1, 8 * static_cast<double>(statistics));
   }

@@ -43,7 +43,6 @@ StepWork::StepWork(const autograd::Context& context, TrainState& state, const St
     totals_.loads.emplace_back(2 * count);
   }
   totals_.kept = totals_.faults = totals_.counts;
-  totals_.dropped.assign(layers, 0.0);
   totals_.balance_loss.resize(layers);
   totals_.z_loss.resize(layers);
 }
@@ -124,14 +123,10 @@ void StepWork::add_routing(InFlight& flight, const std::vector<model::RoutingRes
       if (!layer.smooth_loads) continue;
       totals_.loads[index][static_cast<size_t>(experts + e)].add(autograd::read_element(layer.smooth_loads, 0, e));
     }
-    double choices = 0;
     for (int64_t j = 0; j < layer.counts.elements(); ++j) {
-      const double count = static_cast<double>(layer.counts.data<int64_t>()[j]);
-      totals_.counts[index][static_cast<size_t>(j % experts)] += count;
-      choices += count;
+      totals_.counts[index][static_cast<size_t>(j % experts)] += static_cast<double>(layer.counts.data<int64_t>()[j]);
     }
     const int64_t* const offsets = layer.offsets.data<int64_t>();
-    totals_.dropped[index] += choices - static_cast<double>(offsets[experts]);
     for (int64_t expert = 0; expert < experts; ++expert) {
       totals_.kept[index][static_cast<size_t>(expert)] += static_cast<double>(offsets[expert + 1] - offsets[expert]);
     }

@@ -44,7 +44,6 @@ struct StepTotals {
   std::vector<std::vector<TreeSum>> loads;
   double data_wait = 0;
   std::vector<std::vector<double>> counts;  // likewise: choices of each expert (exact in f64)
-  std::vector<double> dropped;
   std::vector<std::vector<double>> kept;    // as counts: rows that the expert computes
   std::vector<std::vector<double>> faults;  // likewise: those that were not finite
 };

@@ -89,6 +89,7 @@ TrainState::TrainState(const autograd::Context& context, const model::NetworkSet
       seed_(seed),
       norm_(shard, context.allocator),
       model_(store_, network, shard.experts(), shard.stages()),
+      history_(model_.experts()),
       rules_(network.moe.rules, model_.experts()),
       optimizer_(context, materialised(store_, context, seed, shard.zero()), optimizer, shard_for(shard, store_, norm_),
                  rules_, isolation_of(network, model_.experts(), optimizer)) {
@@ -137,6 +138,7 @@ nlohmann::json TrainState::scalars() {
                             {"expert_loads", json_of(controls, &LayerControls::loads)},
                             {"expert_smooth_loads", json_of(controls, &LayerControls::smooth_loads)},
                             {"expert_biases", json_of(controls, &LayerControls::bias)}};
+  history_.save(scalars);
   if (optimizer_.isolated() != nullptr) {
     scalars["isolation"] = isolation_scalars(optimizer_.isolated()->isolation(), snapshot_steps());
   }
@@ -204,6 +206,7 @@ void TrainState::restore_scalars(const nlohmann::json& scalars, const std::strin
     read("expert_smooth_loads", &LayerControls::smooth_loads);
     read("expert_biases", &LayerControls::bias);
     share_biases();
+    history_.restore(scalars);
     if (optimizer_.isolated() == nullptr) return;
     const std::vector<int64_t> snapshot_steps =
         restore_isolation(scalars.value("isolation", nlohmann::json::object()), optimizer_.isolated()->isolation());

@@ -9,6 +9,7 @@
 #include "autograd/parameter_store.h"
 #include "launch/checkpoint/reader.h"
 #include "launch/checkpoint/state.h"
+#include "launch/trainer/expert_history.h"
 #include "launch/trainer/model_shard.h"
 #include "launch/trainer/sharded_norm.h"
 #include "model/transformer.h"
@@ -33,6 +34,8 @@ class TrainState {
   int64_t step = 0;  // finished steps
   // By MoE layer: what the last step left for the next one's routing, fractions, loads and biases.
   std::vector<model::LayerControls> controls;
+  ExpertHistory& history() { return history_; }
+  const ExpertHistory& history() const { return history_; }
 
   // "/model/<segment>" and "/optimizer/<segment>/<tensor>", views into live storage: what this rank owns; over all
   // ranks, everything once.
@@ -56,6 +59,7 @@ class TrainState {
   ShardedNorm norm_;
   autograd::ParameterStore store_;
   model::Transformer model_;
+  ExpertHistory history_;
   optim::ExpertRules rules_;
   optim::Optimizer optimizer_;
 };

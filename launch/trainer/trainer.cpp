@@ -42,17 +42,14 @@ Trainer::Trainer(const autograd::Context& context, TrainState& state, parallel::
 Trainer::Shared Trainer::share(const StepTotals& totals, const Votes& mine) {
   Shared shared;
   shared.counts = totals.counts;
-  shared.dropped = totals.dropped;
   for (const std::vector<TreeSum>& layer : totals.loads) {
     std::vector<double>& loads = shared.loads.emplace_back();
     for (const TreeSum& load : layer) loads.push_back(load.value());
   }
   shared.loss = totals.loss.value();
   shared.tokens.global_targets = options_.step.global_target_tokens;
-  if (state_.optimizer().isolated() != nullptr) {
-    shared.tokens.kept = totals.kept;
-    shared.tokens.faults = totals.faults;
-  }
+  shared.tokens.kept = totals.kept;
+  if (state_.optimizer().isolated() != nullptr) shared.tokens.faults = totals.faults;
   std::vector<double> balance, z;
   for (const TreeSum& layer : totals.balance_loss) balance.push_back(layer.value());
   for (const TreeSum& layer : totals.z_loss) z.push_back(layer.value());
@@ -63,7 +60,6 @@ Trainer::Shared Trainer::share(const StepTotals& totals, const Votes& mine) {
   };
   add(balance);
   add(z);
-  add(shared.dropped);
   for (std::vector<double>& layer : shared.counts) add(layer);
   if (measures_loads_) {
     for (std::vector<double>& layer : shared.loads) add(layer);
@@ -95,6 +91,7 @@ void Trainer::steer(int64_t step) {
 // Biases: Wang et al., "Auxiliary-loss-free load balancing strategy for mixture-of-experts", 2024, algorithm 1; not of
 // experts that sat the step out.
 void Trainer::update_controls(const Shared& shared) {
+  state_.history().add(shared.counts, shared.tokens.kept);
   const double rate = state_.model().settings().moe.router.bias_update_rate;
   for (size_t i = 0; i < shared.counts.size(); ++i) {
     model::LayerControls& layer = state_.controls[i];
@@ -131,8 +128,11 @@ StepMetrics Trainer::metrics_of(const Shared& shared, const optim::StepReport& u
   metrics.memory_in_use = memory.in_use;
   metrics.memory_peak = memory.peak;
   for (size_t i = 0; i < shared.counts.size(); ++i) {
-    LayerLoad load{state_.model().experts().moe_layers()[i], {}, static_cast<int64_t>(shared.dropped[i]), {}};
-    for (const double count : shared.counts[i]) load.tokens.push_back(static_cast<int64_t>(count));
+    LayerLoad load{state_.model().experts().moe_layers()[i], {}, 0, {}};
+    for (size_t e = 0; e < shared.counts[i].size(); ++e) {
+      load.tokens.push_back(static_cast<int64_t>(shared.counts[i][e]));
+      load.dropped += load.tokens.back() - static_cast<int64_t>(shared.tokens.kept[i][e]);
+    }
     metrics.experts.push_back(std::move(load));
   }
   metrics.events = update.events;

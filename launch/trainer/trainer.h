@@ -49,14 +49,13 @@ class Trainer {
   struct Shared {
     double loss = 0, balance_loss = 0, z_loss = 0;
     std::vector<std::vector<double>> counts, loads;  // as in StepTotals
-    std::vector<double> dropped;
-    optim::ExpertTokens tokens;  // where experts are isolated
+    optim::ExpertTokens tokens;                      // its faults where experts are isolated
     Votes votes;
   };
   Shared share(const StepTotals& totals, const Votes& mine);
   // What steers the routing of step `step`.
   void steer(int64_t step);
-  // And of the next one, by this one's.
+  // And of the next one, by this one's; and what is remembered of experts.
   void update_controls(const Shared& shared);
   StepMetrics metrics_of(const Shared& shared, const optim::StepReport& update, int64_t step) const;
   void add_isolation(StepMetrics& metrics) const;
