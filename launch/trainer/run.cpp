@@ -12,6 +12,7 @@
 #include "core/io/hash.h"
 #include "launch/checkpoint/directory.h"
 #include "launch/inference/evaluate.h"
+#include "launch/monitor/energy.h"
 #include "launch/monitor/monitor.h"
 #include "launch/signals.h"
 #include "launch/trainer/expert_balance.h"
@@ -40,7 +41,7 @@ class Run {
   void set_earlier_run_aside();
   void check_same_tokenizer(CheckpointReader& reader);
   void resume(const ResumeRequest& request);
-  TrainerOptions trainer_options() const;
+  TrainerOptions trainer_options();
   std::unique_ptr<Training> make_training();
   void move_experts();
   TrainState& state() { return training_->state; }
@@ -58,6 +59,7 @@ class Run {
   ResolvedRun run_;
   parallel::Mesh mesh_;
   ExpertBalance balance_;
+  std::optional<EnergyReader> energy_;  // of the first rank of each host
   std::unique_ptr<Training> training_;
   Tensor tokenizer_bytes_;
   fs::path directory_;
@@ -85,6 +87,7 @@ Run::Run(Session& session, const RunRequest& request)
   const std::string tokenizer = run_.tokenizer->serialize();
   tokenizer_bytes_ = Tensor::empty(session.allocator(), Dtype::kU8, Shape{static_cast<int64_t>(tokenizer.size())});
   std::copy(tokenizer.begin(), tokenizer.end(), tokenizer_bytes_.data<uint8_t>());
+  if (session.first_of_host()) energy_.emplace();
   resume(request.resume);
   prepare_directory();
   start_observers();
@@ -174,7 +177,7 @@ void Run::move_experts() {
       state().step, change->before, change->after));
 }
 
-TrainerOptions Run::trainer_options() const {
+TrainerOptions Run::trainer_options() {
   const Settings& s = run_.settings;
   TrainerOptions options;
   options.total_steps = s.run.steps;
@@ -185,6 +188,8 @@ TrainerOptions Run::trainer_options() const {
   options.schedule.chunks = static_cast<int>(s.parallel.stages_per_rank);
   options.gradients.bucket_bytes = static_cast<int64_t>(s.parallel.bucket_mib * 1024 * 1024);
   options.gradients.reproducible = s.parallel.reproducible.value_or(false);
+  options.experts_every = s.monitor.experts_every;
+  if (energy_) options.joules = [this] { return energy_->joules(); };
   return options;
 }
 
@@ -293,6 +298,7 @@ RunEnd Run::loop() {
   const int64_t last_step = std::min(s.run.steps, s.run.stop_after.value_or(s.run.steps));
   RunEnd end = s.run.steps <= last_step ? RunEnd::kFinished : RunEnd::kStopAfter;
   data::Loader loader(run_.sampler, run_.plan, state().step, s.data.prefetch);
+  if (energy_) energy_->joules();  // what came before is no step's
   while (state().step < last_step) {
     time_limit_.step_begins();
     const bool stop = stop_requested() || time_limit_.last_step();

@@ -41,6 +41,7 @@ StepWork::StepWork(const autograd::Context& context, TrainState& state, const St
     const auto count = static_cast<size_t>(experts.layer(layer).experts());
     totals_.counts.emplace_back(count, 0.0);
     totals_.loads.emplace_back(2 * count);
+    if (options.measure_experts) totals_.score_totals.emplace_back(count + 1, 0.0);
   }
   totals_.kept = totals_.faults = totals_.counts;
   totals_.balance_loss.resize(layers);
@@ -79,6 +80,7 @@ Tensor StepWork::forward(int stage, int micro_batch, Tensor input) {
   inputs.options.seed = state_.seed();
   inputs.options.step = state_.step + 1;
   inputs.options.first_token = (options_.first_micro_batch + micro_batch) * batch.samples * batch.seq_length;
+  inputs.options.measure_scores = options_.measure_experts;
   inputs.controls = &options_.controls;
   inputs.stage = static_cast<size_t>(stage / ranks_);
   inputs.stream = flight.input;
@@ -125,6 +127,9 @@ void StepWork::add_routing(InFlight& flight, const std::vector<model::RoutingRes
     }
     for (int64_t j = 0; j < layer.counts.elements(); ++j) {
       totals_.counts[index][static_cast<size_t>(j % experts)] += static_cast<double>(layer.counts.data<int64_t>()[j]);
+    }
+    for (int64_t j = 0; layer.score_totals && j < layer.score_totals.elements(); ++j) {
+      totals_.score_totals[index][static_cast<size_t>(j)] += layer.score_totals.data<double>()[j];
     }
     const int64_t* const offsets = layer.offsets.data<int64_t>();
     for (int64_t expert = 0; expert < experts; ++expert) {
