@@ -29,6 +29,7 @@ Axis value_axis(const Chart& chart) {
     }
   }
   if (chart.from_zero) low = std::min(low, 0.0);
+  if (chart.to_one) high = std::max(high, 1.0);
   const double margin = high > low ? (high - low) * 0.04 : std::max(std::abs(high) * 0.05, 1e-9);
   return {chart.from_zero && low == 0 ? 0 : low - margin, high + margin, chart.height - kBottom, kTop};
 }

@@ -23,6 +23,7 @@ struct Chart {
   std::vector<Curve> curves;
   double first = 0, last = 1;  // steps
   bool from_zero = false;      // the axis begins there
+  bool to_one = false;         // and ends there, at least
   double width = 500, height = 190;
 };
 

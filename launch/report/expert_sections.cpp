@@ -59,7 +59,8 @@ std::string layer_charts(const LayerRecord& layer, const RunHistory& history) {
              {{"last", "a", points_of(layer.measures, measure)}},
              static_cast<double>(history.first_step),
              static_cast<double>(history.last_step)};
-    of.from_zero = true;
+    of.from_zero = measure != LayerRecord::kEntropy;
+    of.to_one = measure == LayerRecord::kUtilisation;
     of.width = 330;
     of.height = 140;
     return chart_html(of);
@@ -104,16 +105,31 @@ std::string overview(const RunHistory& history) {
   return "<div class=\"scroll\">" + text + "</tbody></table></div>\n";
 }
 
+// A token's text with signs for what would not be seen; many of one sign become one and their number.
+std::string shown_text(const std::string& text) {
+  constexpr size_t kMost = 3;
+  if (text.empty()) return "end of document";
+  std::string shown;
+  for (size_t at = 0; at < text.size();) {
+    const size_t end = std::min(text.find_first_not_of(text[at], at), text.size());
+    const char* const sign = text[at] == ' ' ? "␣" : text[at] == '\n' ? "↵" : text[at] == '\t' ? "⇥" : nullptr;
+    if (sign == nullptr) {
+      shown += text.substr(at, end - at);
+    } else if (end - at > kMost) {
+      shown += fmt::format("{}×{}", sign, end - at);
+    } else {
+      for (size_t i = at; i < end; ++i) shown += sign;
+    }
+    at = end;
+  }
+  return escaped(shown);
+}
+
 std::string chips(const ExpertTaste& taste) {
   std::string text;
   for (const TokenShare& token : taste.tokens_of_its_own) {
-    std::string shown = escaped(token.text);
-    if (token.text.find_first_not_of(' ') == std::string::npos) shown = std::string(token.text.size(), ' ');
-    std::string spelt;
-    for (const char c : shown) spelt += c == ' ' ? "␣" : c == '\n' ? "↵" : c == '\t' ? "⇥" : std::string(1, c);
-    if (token.text.empty()) spelt = "end of document";
     text += fmt::format("<code title=\"{} times, {:.1f}% of its tokens, {:.1f} times its share of all\">{}</code> ",
-                        token.count, 100 * token.share, token.lift, spelt);
+                        token.count, 100 * token.share, token.lift, shown_text(token.text));
   }
   return text;
 }

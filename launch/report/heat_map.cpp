@@ -28,6 +28,10 @@ std::vector<Colour> palette() {
   std::vector<Colour> colours{{0, 0, 0, 0}};
   for (int level = 1; level <= kLevels; ++level) {
     const int distance = std::abs(level - kFair);
+    if (level == kFair) {
+      colours.push_back({128, 128, 128, 18});
+      continue;
+    }
     const auto opacity = static_cast<uint8_t>(16 + 239 * distance / (kFair - 1));
     colours.push_back(level < kFair ? Colour{42, 106, 208, opacity} : Colour{226, 88, 34, opacity});
   }
