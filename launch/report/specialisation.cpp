@@ -164,7 +164,8 @@ Specialisation specialisation_of(Session& session, const std::filesystem::path& 
     result.tokens = counter.total();
     for (const auto& [layer, counts] : counter.layers())
       result.layers[layer] = tastes_of(counts, counter, *loaded.tokenizer);
-  } catch (const CheckpointError& failure) {
+  } catch (const Error& failure) {  // of a checkpoint, its config or its tokenizer
+    if (failure.code() == ExitCode::kInternal) throw;
     result.problem = failure.what();
   }
   return result;
