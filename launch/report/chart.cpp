@@ -12,7 +12,7 @@
 namespace cadre::launch {
 namespace {
 
-constexpr double kLeft = 46, kRight = 10, kTop = 8, kBottom = 24;
+constexpr double kLeft = 54, kRight = 10, kTop = 8, kBottom = 24;
 
 struct Axis {
   double low, high, first, last;

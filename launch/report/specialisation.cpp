@@ -146,6 +146,11 @@ std::vector<std::string> sources_of(const data::DataSettings& settings) {
 Specialisation specialisation_of(Session& session, const std::filesystem::path& run, int64_t tokens) {
   Specialisation result;
   if (tokens == 0) return result.problem = "not asked for (--tokens 0)", result;
+  const std::filesystem::path checkpoints = run / "checkpoints";
+  if (!std::filesystem::is_directory(checkpoints)) {
+    result.problem = "there is no checkpoint: no folder " + checkpoints.string();
+    return result;
+  }
   try {
     LoadedModel loaded = load_model(session, run);
     result.checkpoint = loaded.checkpoint.filename().string();

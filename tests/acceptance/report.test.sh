@@ -25,7 +25,7 @@ says none.html 'not asked for (--tokens 0)'
 silent_about none.html '<code title='
 rm -r run/checkpoints
 report run -o bare.html
-says bare.html 'no valid checkpoint'
+says bare.html 'there is no checkpoint: no folder run/checkpoints'
 train 1 dense --set moe.num_experts=0 --set run.steps=3
 report dense
 silent_about dense/report.html 'What experts take'
