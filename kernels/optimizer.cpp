@@ -62,6 +62,70 @@ void for_pieces(ThreadPool& threads, std::span<const Segment> segments, Body&& b
   });
 }
 
+int64_t runs_of(int64_t count) { return (count + kChangeRun - 1) / kChangeRun; }
+
+template <class Segment>
+void check_changes(std::string_view op, std::span<const Segment> segments, std::span<const double> changes) {
+  int64_t runs = 0;
+  for (const Segment& segment : segments) runs += runs_of(segment.place.count);
+  if (changes.empty() || static_cast<int64_t>(changes.size()) == runs) return;
+  throw InternalError(fmt::format("{}: {} changes for {} runs of elements", op, changes.size(), runs));
+}
+
+// As for_pieces, in whole runs, each of which is measured while it is in the cache. `measure(before, after, count)`
+// may spoil what was before.
+template <class Value, class Segment, class Body, class Measure>
+void for_runs(ThreadPool& threads, std::span<const Segment> segments, const Value* weights, std::span<double> changes,
+              Body&& body, Measure&& measure) {
+  parallel_for(threads, static_cast<int64_t>(changes.size()), 1, [&](int64_t begin, int64_t end) {
+    alignas(64) Value before[kChangeRun];
+    int64_t first = 0;  // of the segment's runs
+    for (const Segment& segment : segments) {
+      const int64_t runs = runs_of(segment.place.count);
+      for (int64_t run = std::max(begin, first); run < std::min(end, first + runs); ++run) {
+        const int64_t offset = (run - first) * kChangeRun, count = std::min(kChangeRun, segment.place.count - offset);
+        const Value* const at = weights + segment.place.weights + offset;
+        std::copy_n(at, count, before);
+        body(segment, offset, count);
+        changes[static_cast<size_t>(run)] = measure(before, at, count);
+      }
+      first += runs;
+      if (first >= end) return;
+    }
+  });
+}
+
+// Serves all pieces of f32 segments, measured or not.
+template <class Segment, class Body>
+void update(const Exec& exec, const cpu::OptimizerTable& table, std::span<const Segment> segments, TensorView weights,
+            std::span<double> changes, Body&& body) {
+  if (changes.empty()) return for_pieces(exec.threads, segments, body);
+  for_runs(exec.threads, segments, weights.as<float>(), changes, body,
+           [&](float* before, const float* after, int64_t count) {
+             table.subtract_from(after, before, count);
+             return table.sum_of_squares(before, count);
+           });
+}
+
+// The reference: a part of a segment at a time where it is measured.
+template <class Segment, class Update>
+void reference_update(const Exec& exec, std::span<const Segment> segments, const double* weights,
+                      std::span<double> changes, Update&& update) {
+  if (changes.empty()) {
+    for (const Segment& segment : segments) update(segment);
+    return;
+  }
+  const auto part = [&](Segment segment, int64_t first, int64_t count) {
+    StatePlace& place = segment.place;
+    place = {place.weights + first, place.gradients + first, place.moments + first, count};
+    update(segment);
+  };
+  for_runs(exec.threads, segments, weights, changes, part, [](double* before, const double* after, int64_t count) {
+    for (int64_t i = 0; i < count; ++i) before[i] = after[i] - before[i];
+    return reference::sum_of_squares(before, count);
+  });
+}
+
 cpu::AdamWPiece adamw_piece(const AdamWSegment& segment) {
   const double step = static_cast<double>(segment.step);
   cpu::AdamWPiece piece{};
@@ -84,19 +148,19 @@ int64_t block_count(const FlatRange& range) { return (range.count + kNormBlock -
 }  // namespace
 
 void adamw(const Exec& exec, std::span<const AdamWSegment> segments, TensorView weights, TensorView gradients,
-           TensorView m, TensorView v) {
+           TensorView m, TensorView v, std::span<double> changes) {
   check_flat("adamw", {weights, gradients, m, v});
   check_places("adamw", segments, weights, gradients, m);
   check_places("adamw", segments, weights, gradients, v);
-  if (exec.dry) return;
+  check_changes("adamw", segments, changes);
+  if (exec.dry) return std::fill(changes.begin(), changes.end(), 0.0);
   if (weights.dtype == Dtype::kF64) {
-    for (const AdamWSegment& segment : segments) {
+    return reference_update(exec, segments, weights.as<double>(), changes, [&](const AdamWSegment& segment) {
       reference::adamw(segment, weights.as<double>(), gradients.as<double>(), m.as<double>(), v.as<double>());
-    }
-    return;
+    });
   }
   const cpu::OptimizerTable& table = CADRE_SIMD_SELECT(exec.isa, kOptimizerTable);
-  for_pieces(exec.threads, segments, [&](const AdamWSegment& segment, int64_t first, int64_t count) {
+  update(exec, table, segments, weights, changes, [&](const AdamWSegment& segment, int64_t first, int64_t count) {
     cpu::AdamWPiece piece = adamw_piece(segment);
     const StatePlace& place = segment.place;
     piece.weights = weights.as<float>() + place.weights + first;
@@ -109,18 +173,18 @@ void adamw(const Exec& exec, std::span<const AdamWSegment> segments, TensorView 
 }
 
 void sgd(const Exec& exec, std::span<const SgdSegment> segments, TensorView weights, TensorView gradients,
-         TensorView buffer) {
+         TensorView buffer, std::span<double> changes) {
   check_flat("sgd", {weights, gradients, buffer});
   check_places("sgd", segments, weights, gradients, buffer);
-  if (exec.dry) return;
+  check_changes("sgd", segments, changes);
+  if (exec.dry) return std::fill(changes.begin(), changes.end(), 0.0);
   if (weights.dtype == Dtype::kF64) {
-    for (const SgdSegment& segment : segments) {
+    return reference_update(exec, segments, weights.as<double>(), changes, [&](const SgdSegment& segment) {
       reference::sgd(segment, weights.as<double>(), gradients.as<double>(), buffer.as<double>());
-    }
-    return;
+    });
   }
   const cpu::OptimizerTable& table = CADRE_SIMD_SELECT(exec.isa, kOptimizerTable);
-  for_pieces(exec.threads, segments, [&](const SgdSegment& segment, int64_t first, int64_t count) {
+  update(exec, table, segments, weights, changes, [&](const SgdSegment& segment, int64_t first, int64_t count) {
     table.sgd({.weights = weights.as<float>() + segment.place.weights + first,
                .gradients = gradients.as<float>() + segment.place.gradients + first,
                .buffer = buffer.as<float>() + segment.place.moments + first,

@@ -31,10 +31,16 @@ struct AdamWSegment {
   double gradient_scale = 1;  // clipping factor
 };
 
+// Elements of a run whose change is measured. Runs are counted from a segment's start; its last may be shorter.
+inline constexpr int64_t kChangeRun = 4096;
+
+// Both updates: `changes`, where it is not empty, gets for each run of each segment in order the sum of squares in f64
+// of what the update added to its weights. The weights have the same bits with and without.
+//
 // m = beta1 m + (1 - beta1) g; v = beta2 v + (1 - beta2) g^2; w -= lr (mhat / (sqrt(vhat) + eps) + weight_decay w).
 // weights, gradients, m, v: flat, same type; a segment has one place in m and v.
 void adamw(const Exec& exec, std::span<const AdamWSegment> segments, TensorView weights, TensorView gradients,
-           TensorView m, TensorView v);
+           TensorView m, TensorView v, std::span<double> changes = {});
 
 struct SgdSegment {
   StatePlace place{};
@@ -47,7 +53,7 @@ struct SgdSegment {
 
 // buffer = momentum * buffer + g; w -= lr * (nesterov ? g + momentum * buffer : buffer) + lr * weight_decay * w.
 void sgd(const Exec& exec, std::span<const SgdSegment> segments, TensorView weights, TensorView gradients,
-         TensorView buffer);
+         TensorView buffer, std::span<double> changes = {});
 
 struct FlatRange {
   int64_t offset = 0;

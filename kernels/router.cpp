@@ -12,7 +12,8 @@ namespace {
 using cpu::Rows;
 
 constexpr int64_t kGrain = 1024;
-constexpr int64_t kSumColumns = 64;  // one cache line of four vectors; the split does not change any sum
+constexpr int64_t kTotalTokens = 64;  // of a block whose shares are summed in f32
+constexpr int64_t kSumColumns = 64;   // one cache line of four vectors; the split does not change any sum
 
 Rows rows_of(const TensorView& view) { return view ? Rows{view.as<float>(), view.row_stride} : Rows{nullptr, 0}; }
 const float* floats(const TensorView& view) { return view ? view.as<float>() : nullptr; }
@@ -127,6 +128,28 @@ void scope_sums_backward(const Exec& exec, TensorView dsums, TensorView dvalues,
   parallel_for(exec.threads, tokens, token_grain(experts), [&](int64_t begin, int64_t end) {
     table.spread(rows_of(dsums), of_scope, experts, accumulate, rows_of(dvalues), begin, end);
   });
+}
+
+void score_totals(const Exec& exec, TensorView scores, TensorView totals) {
+  const char* op = "score_totals";
+  const int64_t tokens = scores.rows(), experts = scores.cols();
+  require(is_vector(totals, experts + 1) && totals.dtype == Dtype::kF64, op, {scores, totals});
+  if (exec.dry) return;
+  if (wants_reference(op, {scores})) return reference::score_totals(scores, totals);
+  const cpu::RouterTable& table = CADRE_SIMD_SELECT(exec.isa, kRouterTable);
+  const int64_t blocks = (tokens + kTotalTokens - 1) / kTotalTokens, of_block = experts + 1;
+  auto* const sums =
+      static_cast<float*>(exec.threads.scratch(0, static_cast<size_t>(blocks * of_block) * sizeof(float)));
+  parallel_for(exec.threads, blocks, std::max<int64_t>(1, token_grain(experts) / kTotalTokens),
+               [&](int64_t begin, int64_t end) {
+                 for (int64_t block = begin; block < end; ++block) {
+                   table.score_totals(rows_of(scores), experts, block * kTotalTokens,
+                                      std::min(tokens, (block + 1) * kTotalTokens), sums + block * of_block);
+                 }
+               });
+  double* const result = totals.as<double>();
+  std::fill_n(result, of_block, 0.0);
+  for (int64_t i = 0; i < blocks * of_block; ++i) result[i % of_block] += static_cast<double>(sums[i]);
 }
 
 }  // namespace cadre::kernels

@@ -26,4 +26,9 @@ void scope_sums(const Exec& exec, TensorView values, TensorView sums);
 // dvalues[t] (+)= dsums[scope of t].
 void scope_sums_backward(const Exec& exec, TensorView dsums, TensorView dvalues, Write write);
 
+// totals f64 [experts + 1]: for each expert the sum over tokens of its share of a token's scores [tokens, experts],
+// which are not negative; then the sum over tokens of the entropy of these shares, in nats. A token without scores
+// counts nowhere. Sums run over blocks of tokens that do not depend on threads.
+void score_totals(const Exec& exec, TensorView scores, TensorView totals);
+
 }  // namespace cadre::kernels

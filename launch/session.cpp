@@ -102,6 +102,13 @@ int Session::ranks_of_host() const {
       std::count_if(places_.begin(), places_.end(), [&](const Place& place) { return place.host == host; }));
 }
 
+bool Session::first_of_host() const {
+  const std::string& host = places_[static_cast<size_t>(rank())].host;
+  const auto first =
+      std::find_if(places_.begin(), places_.end(), [&](const Place& place) { return place.host == host; });
+  return first - places_.begin() == rank();
+}
+
 // Why a run ended belongs in its log; a mistyped config or command is no event of a run.
 void Session::tell(const Failure& failure, bool alone) {
   if (failure.code == ExitCode::kUsage) {

@@ -62,7 +62,8 @@ class Session {
   int rank() const { return world_->rank(); }
   int ranks() const { return world_->size(); }
   int threads() const { return threads_->size(); }
-  int ranks_of_host() const;  // this one's, itself included
+  int ranks_of_host() const;   // this one's, itself included
+  bool first_of_host() const;  // whether this rank is the lowest of its host
 
  private:
   [[noreturn]] void fail(const Failure& failure);

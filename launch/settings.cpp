@@ -3,6 +3,7 @@
 #include <fmt/core.h>
 
 #include "launch/experts/events.h"
+#include "launch/monitor/prometheus.h"
 #include "model/expert_layout.h"
 #include "optim/expert_isolation.h"
 #include "optim/expert_rules.h"
@@ -163,7 +164,19 @@ void Schema<launch::MonitorSettings>::fields(Fields<launch::MonitorSettings>& f)
   f.add("metrics", &S::metrics, "Write metrics.jsonl, one object a step");
   f.add("tensorboard", &S::tensorboard, "Write TensorBoard events");
   f.add("log_every", &S::log_every, "Steps between log lines when the output is not a terminal").min(1);
+  f.add("experts_every", &S::experts_every,
+        "Steps between those that also measure, for each expert, router mass, gradient and update norm, with the "
+        "routers' entropy and the traffic between expert ranks; step 1 does; 0: never")
+      .min(0);
+  f.add("prometheus", &S::prometheus,
+        "Serve metrics over HTTP while the run lives: a port of 127.0.0.1, or \"ADDRESS:PORT\"; null: no");
   f.add("peak_gflops", &S::peak_gflops, "FP32 peak of one rank, for the share of peak; 0: measured at start").min(0);
+}
+
+void Schema<launch::MonitorSettings>::check(const launch::MonitorSettings& s, Problems& problems) {
+  if (!s.prometheus || !launch::listen_address(*s.prometheus).empty()) return;
+  problems.add("prometheus",
+               "is \"" + *s.prometheus + "\"; wanted a port, or a numeric address and a port, as 0.0.0.0:9400");
 }
 
 void Schema<launch::Settings>::fields(Fields<launch::Settings>& f) {

@@ -91,6 +91,8 @@ struct MonitorSettings {
   bool metrics = true;
   bool tensorboard = true;
   int64_t log_every = 10;
+  int64_t experts_every = 10;
+  std::optional<std::string> prometheus;
   double peak_gflops = 0;
 };
 
@@ -186,6 +188,7 @@ struct Schema<launch::ValidationSettings> {
 template <>
 struct Schema<launch::MonitorSettings> {
   static void fields(Fields<launch::MonitorSettings>& f);
+  static void check(const launch::MonitorSettings& s, Problems& problems);
 };
 template <>
 struct Schema<launch::Settings> {

@@ -253,6 +253,7 @@ int64_t LayerExperts::computing() const {
 }
 
 const ExpertSet& LayerExperts::set_of(int64_t place) const {
+  if (is_shared(place)) return shared[static_cast<size_t>(place - experts())];
   const auto behind = std::upper_bound(routed.begin(), routed.end(), place,
                                        [](int64_t p, const ExpertSet& set) { return p < set.first; });
   return *(behind - 1);

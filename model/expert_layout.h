@@ -49,6 +49,9 @@ struct LayerExperts {
   int64_t id_of(int64_t place) const { return ids.empty() ? place : ids[static_cast<size_t>(place)]; }
   int64_t place_of(int64_t id) const;  // -1: there is none
   int64_t next_id() const { return unused_id < 0 ? experts() : unused_id; }
+  // Rules also know sets of shared experts, which are one wide network each, by places behind those of the routed.
+  int64_t shared_place(size_t set) const { return experts() + static_cast<int64_t>(set); }
+  bool is_shared(int64_t place) const { return place >= experts(); }
   const ExpertSet& set_of(int64_t place) const;
   // Neighbouring sets of one kind that compute count once: how many there are, and which an expert's is.
   int kinds_in_a_row() const;

@@ -10,8 +10,17 @@
 
 namespace cadre::model {
 
+namespace {
+
+std::string shared_name(const ExpertSet& set) { return set.name.empty() ? "shared" : set.name; }
+
+}  // namespace
+
 std::string name_of(const ExpertPlace& place, const ExpertLayout& layout) {
-  return fmt::format("layers.{}.experts.{}", place.layer, layout.layer(place.layer).id_of(place.expert));
+  const LayerExperts& experts = layout.layer(place.layer);
+  if (!experts.is_shared(place.expert))
+    return fmt::format("layers.{}.experts.{}", place.layer, experts.id_of(place.expert));
+  return fmt::format("layers.{}.experts.{}", place.layer, shared_name(experts.set_of(place.expert)));
 }
 
 void ExpertSelector::refuse(const std::string& why) const {
@@ -50,7 +59,8 @@ void ExpertSelector::read_experts(std::string_view text) {
     return;
   }
   group_ = name;
-  if (bracket == std::string_view::npos) return;
+  one_of_group_ = bracket != std::string_view::npos;
+  if (!one_of_group_) return;
   if (text.back() != ']') refuse("[ without ]");
   experts_ = read_run(text.substr(bracket + 1, text.size() - bracket - 2));
 }
@@ -75,6 +85,10 @@ std::vector<ExpertPlace> ExpertSelector::find(const ExpertLayout& layout) const 
         if (experts_.has(group_.empty() ? experts.id_of(set.first + i) : i)) places.push_back({layer, set.first + i});
       }
     }
+    for (size_t i = 0; i < experts.shared.size() && !one_of_group_; ++i) {
+      if (layers_.has(layer) && group_ == shared_name(experts.shared[i]))
+        places.push_back({layer, experts.shared_place(i)});
+    }
   }
   return places;
 }
@@ -87,6 +101,7 @@ std::vector<ExpertPlace> ExpertSelector::resolve(const ExpertLayout& layout) con
     for (const ExpertSet& set : layout.layer(layer).routed) {
       if (!set.name.empty()) groups.insert(set.name);
     }
+    for (const ExpertSet& set : layout.layer(layer).shared) groups.insert(shared_name(set));
   }
   const bool unknown = !group_.empty() && !groups.contains(group_);
   const std::string hint = unknown ? config::suggestion(group_, {groups.begin(), groups.end()}) : "";

@@ -1,11 +1,12 @@
 #pragma once
-// Names for sets of routed experts, in configs, commands and telemetry:
+// Names for sets of experts, in configs, commands and telemetry:
 //
 //   layers.3.experts.17           one expert, by its id
 //   layers.*.experts.code         a group, in every layer that has it
 //   layers.4..7.experts.code[0..3]  its first four experts, in four layers
 //   layers.0.experts.8..15        a run of ids
 //   layers.*.experts.*            all
+//   layers.*.experts.always       a group of shared experts, as a whole (shared: those of shared_experts)
 
 #include <cstdint>
 #include <limits>
@@ -19,7 +20,7 @@ namespace cadre::model {
 
 struct ExpertPlace {
   int64_t layer = 0;
-  int64_t expert = 0;  // its place in the layer
+  int64_t expert = 0;  // its place in the layer; of a shared group LayerExperts::shared_place
   bool operator==(const ExpertPlace&) const = default;
 };
 
@@ -54,7 +55,8 @@ class ExpertSelector {
   std::string text_;
   Run layers_;
   std::string group_;
-  Run experts_;  // ids, or places within the group
+  Run experts_;                // ids, or places within the group
+  bool one_of_group_ = false;  // or a run of it, not the whole
 };
 
 }  // namespace cadre::model

@@ -100,8 +100,9 @@ FeedForward::FeedForward(autograd::ParameterStore& store, const NetworkSettings&
         name, place, count * kind.ffn_hidden_size, kind.activation, kind.init_std, kind.init_std / shrink};
   };
   // Experts that all tokens take are one wide one.
-  const auto add_wide = [&](const std::string& name, int64_t count, const ExpertKind& kind) {
-    shared_.emplace_back(store, name, std::vector{spec(name, -1, kind, count)}, model.hidden_size);
+  const auto add_wide = [&](const std::string& name, int64_t count, const ExpertKind& kind, int64_t place = -1) {
+    const auto expert = static_cast<int>(place);
+    shared_.emplace_back(store, name, std::vector{spec(name, expert, kind, count)}, model.hidden_size);
   };
   if (!experts.is_moe()) {
     add_wide(prefix + ".mlp", 1, {model.dense_ffn(), model.activation, model.init_std});
@@ -116,8 +117,10 @@ FeedForward::FeedForward(autograd::ParameterStore& store, const NetworkSettings&
   }
   experts_.emplace(store, prefix + ".moe.experts", held, model.hidden_size, dispatcher_->lanes());
   add_simple(store, prefix + ".moe.experts");
-  for (const ExpertSet& set : experts.shared) {
-    add_wide(prefix + ".moe.shared" + (set.name.empty() ? "" : "." + set.name), set.count, set.kind);
+  for (size_t i = 0; i < experts.shared.size(); ++i) {
+    const ExpertSet& set = experts.shared[i];
+    add_wide(prefix + ".moe.shared" + (set.name.empty() ? "" : "." + set.name), set.count, set.kind,
+             experts.shared_place(i));
   }
 }
 
@@ -134,7 +137,7 @@ void FeedForward::add_simple(autograd::ParameterStore& store, const std::string&
       simple_.kinds.push_back(copies ? kernels::SimpleExperts::kCopy : kernels::SimpleExperts::kZero);
       continue;
     }
-    const std::string name = prefix + "." + std::to_string(expert);
+    const std::string name = prefix + "." + std::to_string(layout_.id_of(expert));
     const int64_t begin = 3 * hidden * constants;
     segments.push_back({name + ".v", Shape{hidden}, begin, static_cast<int>(expert)});
     segments.push_back({name + ".mix", Shape{2, hidden}, begin + hidden, static_cast<int>(expert)});

@@ -11,6 +11,7 @@
 #include "autograd/ops/norm.h"
 #include "autograd/ops/router.h"
 #include "kernels/elementwise.h"
+#include "kernels/router.h"
 
 namespace cadre::model {
 
@@ -21,6 +22,13 @@ namespace {
 constexpr double kKeyEps = 1e-12;  // beside the mean square of a query or key
 
 double value_of(const Variable& loss) { return *loss.tensor().data<double>(); }
+
+// Beside the tape: nothing is kept for a backward, and nothing is computed again.
+Tensor score_totals(const autograd::Context& context, const Tensor& scores) {
+  Tensor totals = Tensor::empty(context.allocator, Dtype::kF64, Shape{scores.shape()[1] + 1});
+  kernels::score_totals(context.exec, scores, totals);
+  return totals;
+}
 
 Variable leaf_or_none(const Tensor& tensor) { return tensor ? Variable::leaf(tensor) : Variable(); }
 
@@ -137,6 +145,7 @@ LayerRouter::Routed LayerRouter::forward(autograd::Tape& tape, const ForwardOpti
   routed.weights =
       tape.apply<autograd::GateWeights>({scored.scores, routed.ids}, settings_.renormalise, settings_.scale);
   routed.result.ids = routed.ids.tensor();
+  if (options.measure_scores) routed.result.score_totals = score_totals(tape.context(), scored.scores.tensor());
   add_losses(tape, options, scored, controls, routed);
   return routed;
 }

@@ -28,6 +28,7 @@ struct ForwardOptions {
   uint64_t seed = 0;
   int64_t step = 0;
   int64_t first_token = 0;
+  bool measure_scores = false;  // for RoutingResult::score_totals
 };
 
 // What steers the routing of one layer in a step; all f64 [experts], and empty where nothing does.
@@ -54,7 +55,8 @@ struct RoutingResult {
   Tensor score_sums;                               // [scopes, experts], of each token's distribution; with an aux loss
   Tensor smooth_loads;                             // [1, experts], likewise of a noisy router
   Tensor loads;                                    // [1, experts]: sums of gate weights; empty unless a loss needs them
-  Tensor output_faults;                            // i64 [computing]: rows that were not finite; empty without guards
+  Tensor score_totals;   // f64 [experts + 1]: shares of scores over all tokens, then entropies; empty unless asked for
+  Tensor output_faults;  // i64 [computing]: rows that were not finite; empty without guards
   std::shared_ptr<autograd::RowFaults> gradient_faults;  // likewise of gradients, once the backward is done
 
   double balance_loss() const;

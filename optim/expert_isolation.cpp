@@ -15,10 +15,9 @@ ExpertIsolation::ExpertIsolation(model::IsolationSettings settings, const model:
   }
   std::erase_if(experts_,
                 [&](const model::ExpertPlace& place) { return place.expert >= layout.layer(place.layer).computing(); });
-  if (experts_.empty()) {
-    throw model::ExpertLayoutError(
-        "moe.isolation.experts",
-        settings_.experts + ": none of these experts computes anything; wanted some of computation: full");
+  if (experts_.empty() && !layout.changes()) {
+    throw model::ExpertLayoutError("moe.isolation.experts",
+                                   settings_.experts + ": none of these is a routed expert that computes; wanted some");
   }
   for (size_t i = 0; i < experts_.size(); ++i) {
     index_[{experts_[i].layer, experts_[i].expert}] = static_cast<int>(i);

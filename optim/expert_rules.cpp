@@ -26,12 +26,29 @@ std::vector<std::pair<int, int>> selected(const std::string& selector, const std
   return experts;
 }
 
+// No router chooses shared experts, and nothing stands between them and the trunk.
+void refuse_shared(const model::ExpertRuleSettings& rule, size_t index, const std::vector<std::pair<int, int>>& experts,
+                   const model::ExpertLayout& layout) {
+  const char* const key = rule.detached_input    ? "detached_input"
+                          : rule.detached_router ? "detached_router"
+                          : rule.dropout         ? "dropout"
+                          : rule.loss_scale      ? "loss_scale"
+                                                 : nullptr;
+  if (key == nullptr) return;
+  for (const auto& [layer, expert] : experts) {
+    if (!layout.layer(layer).is_shared(expert)) continue;
+    throw ExpertLayoutError(fmt::format("moe.rules[{}].{}", index, key),
+                            fmt::format("{} is shared; wanted routed experts", rule.experts));
+  }
+}
+
 }  // namespace
 
 ExpertRules::ExpertRules(std::vector<model::ExpertRuleSettings> rules, const model::ExpertLayout& layout)
     : rules_(std::move(rules)) {
   for (size_t i = 0; i < rules_.size(); ++i) {
     experts_.push_back(selected(rules_[i].experts, fmt::format("moe.rules[{}].experts", i), layout));
+    refuse_shared(rules_[i], i, experts_.back(), layout);
     if (!rules_[i].optimizer) continue;
     for (const std::pair<int, int>& expert : experts_.back()) optimizers_[expert] = *rules_[i].optimizer;
   }

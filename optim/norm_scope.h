@@ -23,9 +23,10 @@ class NormScope {
   virtual const std::vector<NormSegment>& all() const = 0;
   virtual size_t index_of(const std::string& name) const = 0;
   // Squared norms of all(), the same on every rank. pieces[i]: squares of the pieces that this rank owns of
-  // segments[i]. Collective.
+  // segments[i]. Collective, under the name of `what`.
   virtual std::vector<double> squares(const std::vector<SegmentState>& segments,
-                                      const std::vector<std::vector<double>>& pieces) = 0;
+                                      const std::vector<std::vector<double>>& pieces,
+                                      const char* what = "gradient norms") = 0;
 };
 
 }  // namespace cadre::optim

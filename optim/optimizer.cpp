@@ -23,8 +23,8 @@ class LocalNorm final : public NormScope {
   }
   const std::vector<NormSegment>& all() const override { return all_; }
   size_t index_of(const std::string& name) const override { return index_.at(name); }
-  std::vector<double> squares(const std::vector<SegmentState>&,
-                              const std::vector<std::vector<double>>& pieces) override {
+  std::vector<double> squares(const std::vector<SegmentState>&, const std::vector<std::vector<double>>& pieces,
+                              const char*) override {
     std::vector<double> squares;
     for (std::vector<double> of_segment : pieces) squares.push_back(kernels::tree_sum(of_segment));
     return squares;
@@ -34,6 +34,11 @@ class LocalNorm final : public NormScope {
   std::vector<NormSegment> all_;
   std::unordered_map<std::string, size_t> index_;
 };
+
+// Runs of elements whose change is measured, of what is kept of a segment.
+int64_t change_runs(const SegmentState& segment) {
+  return (segment.kept.count() + kernels::kChangeRun - 1) / kernels::kChangeRun;
+}
 
 }  // namespace
 
@@ -224,7 +229,47 @@ StepReport Optimizer::report_of(const std::vector<double>& squares) {
   return report;
 }
 
-StepReport Optimizer::step(int64_t step, int64_t total_steps, const ExpertTokens& tokens) {
+// By piece of what is owned. `runs`: of what the updated segments keep, as kernels::kChangeRun cuts it.
+std::vector<std::vector<double>> Optimizer::owned_changes(Changes& changes) const {
+  constexpr int64_t kOfPiece = parallel::kPieceElements / kernels::kChangeRun;
+  static_assert(kOfPiece * kernels::kChangeRun == parallel::kPieceElements);
+  std::span<double> adamw = changes.adamw, sgd = changes.sgd;
+  std::vector<std::vector<double>> pieces;
+  for (const SegmentState& segment : segments_) {
+    std::span<double>& runs = segment.kind == OptimizerKind::kAdamW ? adamw : sgd;
+    std::vector<double>& of_segment =
+        pieces.emplace_back(static_cast<size_t>(parallel::pieces_of(segment.owned.count())), 0.0);
+    if (!segment.updates) continue;
+    const int64_t count = change_runs(segment),
+                  skipped = (segment.owned.begin - segment.kept.begin) / kernels::kChangeRun;
+    for (size_t piece = 0; piece < of_segment.size(); ++piece) {
+      const int64_t first = skipped + static_cast<int64_t>(piece) * kOfPiece;
+      of_segment[piece] = kernels::tree_sum(
+          runs.subspan(static_cast<size_t>(first), static_cast<size_t>(std::min(kOfPiece, count - first))));
+    }
+    runs = runs.subspan(static_cast<size_t>(count));
+  }
+  return pieces;
+}
+
+std::vector<ExpertNorms> Optimizer::expert_norms(const std::vector<double>& gradient_squares,
+                                                 const std::vector<double>& changes) {
+  std::vector<ExpertNorms> norms;
+  for (const auto& [layer, expert] : experts_) norms.push_back({layer, expert});
+  for (size_t i = 0; i < groups_.size(); ++i) {
+    if (groups_[i] < 0) continue;
+    ExpertNorms& of_expert = norms[static_cast<size_t>(groups_[i])];
+    of_expert.gradient += gradient_squares[i];
+    of_expert.update += changes[i];
+  }
+  for (ExpertNorms& of_expert : norms) {
+    of_expert.gradient = std::sqrt(of_expert.gradient);
+    of_expert.update = std::sqrt(of_expert.update);
+  }
+  return norms;
+}
+
+StepReport Optimizer::step(int64_t step, int64_t total_steps, const ExpertTokens& tokens, bool with_norms) {
   const ExpertRules::ByExpert rules = rules_.at(step, total_steps);
   divide_by_loss_scales(rules);
   if (isolated_) isolated_->prepare(segments_);
@@ -243,15 +288,23 @@ StepReport Optimizer::step(int64_t step, int64_t total_steps, const ExpertTokens
     report.events = isolated_->decide(step, tokens.global_targets, gradients, segments_);
   }
   const double lr = learning_rate(step, total_steps);
-  for (SegmentState& segment : segments_) segment.steps += segment.updates ? 1 : 0;
-  update_adamw(lr);
-  update_sgd(lr);
+  Changes changes;
+  for (SegmentState& segment : segments_) {
+    segment.steps += segment.updates ? 1 : 0;
+    std::vector<double>& of_kind = segment.kind == OptimizerKind::kAdamW ? changes.adamw : changes.sgd;
+    if (segment.updates && with_norms) of_kind.resize(of_kind.size() + static_cast<size_t>(change_runs(segment)));
+  }
+  update_adamw(lr, changes.adamw);
+  update_sgd(lr, changes.sgd);
+  if (with_norms) {
+    report.norms = expert_norms(squares, norm_->squares(segments_, owned_changes(changes), "update norms"));
+  }
   if (isolated_) isolated_->finish(segments_);
   store_.touch();
   return report;
 }
 
-void Optimizer::update_adamw(double lr) {
+void Optimizer::update_adamw(double lr, std::span<double> changes) {
   std::vector<kernels::AdamWSegment> updates;
   for (const SegmentState& s : segments_) {
     if (!s.updates || s.kind != OptimizerKind::kAdamW) continue;
@@ -260,10 +313,10 @@ void Optimizer::update_adamw(double lr) {
                        s.rule.weight_decay.value_or(s.weight_decay), s.steps, s.clip_factor});
   }
   if (updates.empty()) return;
-  kernels::adamw(context_.exec, updates, store_.values(), gradients(), first_moment_, second_moment_);
+  kernels::adamw(context_.exec, updates, store_.values(), gradients(), first_moment_, second_moment_, changes);
 }
 
-void Optimizer::update_sgd(double lr) {
+void Optimizer::update_sgd(double lr, std::span<double> changes) {
   std::vector<kernels::SgdSegment> updates;
   for (const SegmentState& s : segments_) {
     if (!s.updates || s.kind != OptimizerKind::kSgd) continue;
@@ -271,7 +324,7 @@ void Optimizer::update_sgd(double lr) {
                        settings_.nesterov, s.rule.weight_decay.value_or(s.weight_decay), s.clip_factor});
   }
   if (updates.empty()) return;
-  kernels::sgd(context_.exec, updates, store_.values(), gradients(), first_moment_);
+  kernels::sgd(context_.exec, updates, store_.values(), gradients(), first_moment_, changes);
 }
 
 }  // namespace cadre::optim

@@ -18,12 +18,21 @@
 
 namespace cadre::optim {
 
+// Over all weights of one expert, in one step.
+struct ExpertNorms {
+  int layer = 0;
+  int expert = 0;       // its place
+  double gradient = 0;  // before clipping, of what an update would use
+  double update = 0;    // of what the update changed; 0 where the expert was not updated
+};
+
 struct StepReport {
   double gradient_norm = 0;  // global, before its clipping; of what is neither frozen nor isolated
   double clip_factor = 1;
   bool finite = true;               // false: nothing was updated
   std::string first_non_finite;     // the segment that was not finite
   std::vector<ExpertEvent> events;  // of isolated experts
+  std::vector<ExpertNorms> norms;   // of all experts of the model, where they were asked for
 };
 
 // Which part of the state this rank has.
@@ -41,8 +50,9 @@ class Optimizer {
 
   // One update of what is kept, from gradients that must be complete (summed over ranks) where this rank owns them;
   // with ZeRO, of what is kept. `step` from 1, `total_steps` for the schedule. Non-finite gradients leave parameters
-  // and moments untouched; those of isolated experts stop that expert only. `tokens` are for isolated experts.
-  StepReport step(int64_t step, int64_t total_steps, const ExpertTokens& tokens = {});
+  // and moments untouched; those of isolated experts stop that expert only. `tokens` are for isolated experts. Norms of
+  // experts are measured `with_norms`; it costs a collective and changes no bit.
+  StepReport step(int64_t step, int64_t total_steps, const ExpertTokens& tokens = {}, bool with_norms = false);
 
   double learning_rate(int64_t step, int64_t total_steps) const;
   std::vector<SegmentState>& segments() { return segments_; }
@@ -72,8 +82,15 @@ class Optimizer {
                                                    const ExpertRules::ByExpert& rules,
                                                    const ExpertTokens& tokens) const;
   StepReport report_of(const std::vector<double>& squares);
-  void update_adamw(double lr);
-  void update_sgd(double lr);
+  std::vector<ExpertNorms> expert_norms(const std::vector<double>& gradient_squares,
+                                        const std::vector<double>& changes);
+  // Squares of what updates changed, by run of elements and updated segment, of each kind of optimizer.
+  struct Changes {
+    std::vector<double> adamw{}, sgd{};
+  };
+  std::vector<std::vector<double>> owned_changes(Changes& changes) const;
+  void update_adamw(double lr, std::span<double> changes);
+  void update_sgd(double lr, std::span<double> changes);
 
   const autograd::Context& context_;
   autograd::ParameterStore& store_;

@@ -43,6 +43,8 @@ struct OptimizerTable {
   // Sum of squares in f64: 16 interleaved partial sums, then a tree over them; the same bits on every instruction set,
   // since the square of a float is exact in a double.
   double (*sum_of_squares)(const float* x, int64_t count);
+  // y = x - y.
+  void (*subtract_from)(const float* x, float* y, int64_t count);
 };
 
 CADRE_SIMD_TABLE(OptimizerTable, kOptimizerTable)

@@ -87,8 +87,17 @@ double sum_of_squares(const float* x, int64_t count) {
   return sums[0];
 }
 
+void subtract_from(const float* x, float* y, int64_t count) {
+  int64_t i = 0;
+  for (; i + kWidth <= count; i += kWidth) store(y + i, load(x + i) - load(y + i));
+  if (const int64_t rest = count - i; rest > 0) {
+    store_partial(y + i, load_partial(x + i, rest) - load_partial(y + i, rest), rest);
+  }
+}
+
 }  // namespace
 
-const OptimizerTable kOptimizerTable = {.adamw = adamw, .sgd = sgd, .sum_of_squares = sum_of_squares};
+const OptimizerTable kOptimizerTable = {
+    .adamw = adamw, .sgd = sgd, .sum_of_squares = sum_of_squares, .subtract_from = subtract_from};
 
 }  // namespace cadre::cpu::CADRE_ISA

@@ -35,6 +35,8 @@ struct RouterTable {
   void (*column_sums)(Rows values, int64_t begin, int64_t end, int64_t first, int64_t cols, float* sums);
   // Row t of `values` gets (or, accumulating, has added) row t / of_scope of `rows`.
   void (*spread)(Rows rows, int64_t of_scope, int64_t cols, bool accumulate, Rows values, int64_t begin, int64_t end);
+  // totals [experts + 1]: sums over the tokens of their shares, then of the shares' entropies.
+  void (*score_totals)(Rows scores, int64_t experts, int64_t begin, int64_t end, float* totals);
 };
 CADRE_SIMD_TABLE(RouterTable, kRouterTable)
 

@@ -111,8 +111,29 @@ void spread(Rows rows, int64_t of_scope, int64_t cols, bool accumulate, Rows val
   }
 }
 
+// With shares s / S the entropy is log S - (sum of s log s) / S; 0 log 0 is 0.
+void score_totals(Rows scores, int64_t experts, int64_t begin, int64_t end, float* totals) {
+  const Vec least = splat(1.17549435e-38f);
+  for_lanes(experts + 1, [&](int64_t e, auto lanes) { lanes.store(totals + e, zero()); });
+  for (int64_t t = begin; t < end; ++t) {
+    const float* const of_token = scores.data + t * scores.stride;
+    const float sum = sum_lanes(experts, [&](int64_t e, auto lanes) { return lanes.load(of_token + e); });
+    if (sum == 0) continue;
+    const float inverse = 1.0f / sum;
+    const float products = sum_lanes(experts, [&](int64_t e, auto lanes) {
+      const Vec score = lanes.load(of_token + e);
+      return score * log(max(score, least));
+    });
+    for_lanes(experts, [&](int64_t e, auto lanes) {
+      lanes.store(totals + e, fma(lanes.load(of_token + e), splat(inverse), lanes.load(totals + e)));
+    });
+    totals[experts] += __builtin_logf(sum) - products * inverse;
+  }
+}
+
 }  // namespace
 
-const RouterTable kRouterTable = {softmax, softmax_backward, sigmoid_scores, sigmoid_backward, column_sums, spread};
+const RouterTable kRouterTable = {softmax,     softmax_backward, sigmoid_scores, sigmoid_backward,
+                                  column_sums, spread,           score_totals};
 
 }  // namespace cadre::cpu::CADRE_ISA

@@ -92,4 +92,19 @@ void scope_sums_backward(TensorView dsums, TensorView dvalues, bool accumulate) 
   }
 }
 
+void score_totals(TensorView scores, TensorView totals) {
+  const int64_t experts = scores.cols();
+  double* const result = totals.as<double>();
+  std::fill_n(result, experts + 1, 0.0);
+  for (int64_t t = 0; t < scores.rows(); ++t) {
+    const double* of_token = row(scores, t);
+    const double sum = std::accumulate(of_token, of_token + experts, 0.0);
+    for (int64_t e = 0; e < experts && sum != 0; ++e) {
+      const double share = of_token[e] / sum;
+      result[e] += share;
+      if (share != 0) result[experts] -= share * std::log(share);
+    }
+  }
+}
+
 }  // namespace cadre::reference

@@ -12,5 +12,6 @@ void router_sigmoid_backward(TensorView logits, TensorView mask, TensorView prob
                              TensorView dlse, TensorView dlogits);
 void scope_sums(TensorView values, TensorView sums);
 void scope_sums_backward(TensorView dsums, TensorView dvalues, bool accumulate);
+void score_totals(TensorView scores, TensorView totals);
 
 }  // namespace cadre::reference

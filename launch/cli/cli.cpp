@@ -169,6 +169,19 @@ void add_generate(CLI::App& app, Action& action) {
   generate->callback([&action, arguments] { action = [arguments] { return command_generate(*arguments); }; });
 }
 
+void add_report(CLI::App& app, Action& action) {
+  auto arguments = std::make_shared<ReportArguments>();
+  CLI::App* report = app.add_subcommand("report", "One HTML page about a run");
+  report->add_option("run", arguments->run, "A run's directory")->required();
+  report->add_option("-o,--output", arguments->output, "The page; by default report.html in the run's directory");
+  report
+      ->add_option("--tokens", arguments->tokens,
+                   "Tokens of each data source to run the newest checkpoint over, to see what experts take; 0: none")
+      ->capture_default_str();
+  report->add_option("--threads", arguments->threads, "0: all cores")->capture_default_str();
+  report->callback([&action, arguments] { action = [arguments] { return command_report(*arguments); }; });
+}
+
 void add_bench(CLI::App& app, Action& action) {
   auto arguments = std::make_shared<BenchArguments>();
   CLI::App* bench = app.add_subcommand("bench", "Measure this machine and the kernels");
@@ -221,6 +234,7 @@ int run_command_line(int argc, char** argv) {
   add_verify(app, action);
   add_eval(app, action);
   add_generate(app, action);
+  add_report(app, action);
   add_data(app, action);
   add_tokenizer(app, action);
   add_checkpoint(app, action);

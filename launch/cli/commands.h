@@ -126,6 +126,14 @@ struct GenerateArguments {
 };
 int command_generate(const GenerateArguments& arguments);
 
+struct ReportArguments {
+  std::string run;
+  std::string output;          // empty: report.html in the run's directory
+  std::string tokens = "16k";  // of each source, to see what experts take
+  int64_t threads = 0;
+};
+int command_report(const ReportArguments& arguments);
+
 struct BenchArguments {
   std::string what = "all";  // peer, ops, gemm, layer, optimizer, prepare, checkpoint, all
   int64_t threads = 0;

@@ -24,6 +24,8 @@ std::vector<model::ExpertPlace> choose_experts(const model::ExpertOperationSetti
   std::vector<model::ExpertPlace> chosen;
   if (operation.kind == model::ExpertOperationKind::kAdd) return chosen;
   for (const model::ExpertPlace& place : model::ExpertSelector(operation.experts).find(layout)) {
+    if (layout.layer(place.layer).is_shared(place.expert))
+      throw ConfigError(model::name_of(place, layout) + ": is shared; wanted routed experts");
     const size_t layer = layout.moe_index(place.layer), expert = static_cast<size_t>(place.expert);
     const std::vector<double>& loads = facts.loads.at(layer);
     config::Variables known = variables;

@@ -148,9 +148,9 @@ std::string list_text(SavedState& state) {
 model::ExpertPlace one_expert(const SavedState& state, const std::string& selector) {
   const model::ExpertLayout layout = state.layout();
   const std::vector<model::ExpertPlace> places = model::ExpertSelector(selector).find(layout);
-  if (places.size() == 1) return places.front();
-  throw ConfigError(fmt::format("{}: names {} experts; wanted one, such as {}", config::in_quotes(selector),
-                                places.size(),
+  if (places.size() == 1 && !layout.layer(places.front().layer).is_shared(places.front().expert)) return places.front();
+  throw ConfigError(fmt::format("{}: names {} experts; wanted one that is routed, such as {}",
+                                config::in_quotes(selector), places.size(),
                                 layout.moe_layers().empty() ? "layers.0.experts.0 of another model"
                                                             : name_of({layout.moe_layers().front(), 0}, layout)));
 }

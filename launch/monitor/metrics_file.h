@@ -7,9 +7,15 @@
 //   data_wait, exposed_communication   seconds
 //   memory_in_use, memory_peak         bytes, of rank 0
 //   validation_loss, validation_perplexity, validation_bits_per_byte, validation_seconds   only in steps that have them
-//   experts                 [{layer, tokens: [of each expert], dropped}]; where experts are isolated, also the ids of
-//   those
-//                           whose gradient was thrown away (skipped) and of those in quarantine (quarantined)
+//   joules, joules_per_token   where all hosts tell their energy, from the end of the step before
+//   dispatch_bytes          [of each data rank: [to each rank of its expert group]], in steps that measure experts
+//   experts                 of each MoE layer, to six digits but for counts; lists are of each expert:
+//     layer, tokens: [...], dropped, utilisation, cv, js, balance_loss, z_loss
+//     ids: [...]            where they are not 0, 1, ...
+//     drops, idle: [...]    where one is not 0
+//     entropy, mass, grad_norm, update_norm: [...]   in steps that measure experts
+//     skipped, quarantined  where experts are isolated: the ids of those whose gradient was thrown away, and of those
+//                           in quarantine
 
 #include <filesystem>
 #include <limits>

@@ -6,6 +6,7 @@
 #include "launch/monitor/metrics_file.h"
 #include "launch/monitor/plot.h"
 #include "launch/monitor/progress.h"
+#include "launch/monitor/prometheus.h"
 #include "launch/monitor/sink_file.h"
 #include "launch/monitor/tensorboard.h"
 
@@ -38,6 +39,9 @@ std::vector<std::unique_ptr<Observer>> make_observers(const MonitorSettings& set
   };
   if (settings.metrics) add("metrics", std::make_unique<MetricsFile>());
   if (settings.tensorboard) add("TensorBoard events", std::make_unique<TensorBoardFile>());
+  if (settings.prometheus) {
+    add("Prometheus", std::make_unique<PrometheusServer>(listen_address(*settings.prometheus)));
+  }
   add("progress", std::make_unique<Progress>(logger, settings.log_every, terminal_columns(), STDERR_FILENO,
                                              terminal_has_unicode()));
   if (settings.metrics) add("loss plot", std::make_unique<LossPlot>(logger));

@@ -11,6 +11,7 @@
 #include <filesystem>
 #include <numeric>
 
+#include "launch/monitor/load_spread.h"
 #include "launch/monitor/quantity.h"
 
 namespace cadre::launch {
@@ -120,6 +121,7 @@ std::vector<Scalar> scalars_of(const StepMetrics& m, const RunInfo& info) {
                                  {"memory_peak", static_cast<double>(m.memory_peak)}};
   const double share = share_of_peak(m.tokens_per_second(), info);
   if (std::isfinite(share)) scalars.push_back({"mfu", share});
+  if (m.joules > 0) scalars.push_back({"joules_per_token", m.joules_per_token()});
   if (m.validation.tokens > 0) {
     scalars.push_back({"validation/loss", m.validation.loss});
     scalars.push_back({"validation/perplexity", m.validation.perplexity});
@@ -134,6 +136,15 @@ std::vector<Scalar> scalars_of(const StepMetrics& m, const RunInfo& info) {
     scalars.push_back({prefix + "max_share", static_cast<double>(*most) / choices});
     scalars.push_back({prefix + "min_share", static_cast<double>(*least) / choices});
     scalars.push_back({prefix + "dropped_share", static_cast<double>(load.dropped) / choices});
+    const LoadSpread spread = load_spread(load.tokens);
+    scalars.push_back({prefix + "utilisation", spread.utilisation});
+    scalars.push_back({prefix + "cv", spread.variation});
+    scalars.push_back({prefix + "js", spread.divergence});
+    if (!load.detail) continue;
+    scalars.push_back({prefix + "entropy", load.detail->entropy});
+    for (size_t place = 0; place < load.detail->mass.size(); ++place) {
+      scalars.push_back({fmt::format("{}mass/expert_{}", prefix, load.id(place)), load.detail->mass[place]});
+    }
   }
   return scalars;
 }

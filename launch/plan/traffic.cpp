@@ -96,8 +96,10 @@ parallel::Traffic rank_traffic(const Settings& settings, const model::ExpertLayo
     if (stage + 1 < plan.stages()) counter.add(Axis::kPipeline, "activation", shape.micro_batches, stream);
     if (stage > 0) counter.add(Axis::kPipeline, "activation gradient", shape.micro_batches, stream);
   }
-  constexpr int64_t kLossAndVotes = 3;  // and by layer two losses, its experts' choices and the rows that they computed
-  int64_t statistics = kLossAndVotes;
+  // And by layer two losses, its experts' choices and the rows that they computed. Steps that measure experts have
+  // more.
+  constexpr int64_t kLossVotesEnergy = 4;
+  int64_t statistics = kLossVotesEnergy;
   int64_t of_expert = settings.moe.isolation ? 3 : 2;                              // with its faults
   if (settings.moe.router.choice == kernels::ChoiceKind::kExpert) of_expert += 2;  // and the lowest keys that it took
   for (const int64_t layer : experts.moe_layers()) statistics += of_expert * experts.layer(layer).experts() + 2;

@@ -24,6 +24,7 @@ model::ExpertShards shards_of(parallel::Mesh& mesh, const std::vector<parallel::
                               parallel::DispatchOptions options) {
   parallel::Communicator& group = mesh.along(Axis::kExpert);
   options.exposed = &mesh.exposed_time();
+  options.rows_to = &mesh.dispatched_rows();
   std::vector<model::ExpertShard> shards;
   for (const parallel::Placement& placement : placements) {
     if (group.size() == 1) {

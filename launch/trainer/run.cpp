@@ -16,6 +16,7 @@
 #include "launch/experts/events.h"
 #include "launch/experts/norms.h"
 #include "launch/inference/evaluate.h"
+#include "launch/monitor/energy.h"
 #include "launch/monitor/monitor.h"
 #include "launch/signals.h"
 #include "launch/trainer/expert_balance.h"
@@ -45,7 +46,7 @@ class Run {
   void set_earlier_run_aside();
   void check_same_tokenizer(CheckpointReader& reader);
   void resume(const ResumeRequest& request);
-  TrainerOptions trainer_options() const;
+  TrainerOptions trainer_options();
   std::unique_ptr<Training> make_training();
   void move_experts();
   void adopt_edits(const model::MoeSettings& stored, const std::string& checkpoint);
@@ -71,6 +72,7 @@ class Run {
   ExpertBalance balance_;
   ExpertEvents events_;
   double validation_loss_ = std::numeric_limits<double>::infinity();  // the last one
+  std::optional<EnergyReader> energy_;                                // of the first rank of each host
   std::unique_ptr<Training> training_;
   Tensor tokenizer_bytes_;
   fs::path directory_;
@@ -97,6 +99,7 @@ Run::Run(Session& session, const RunRequest& request)
   const std::string tokenizer = run_.tokenizer->serialize();
   tokenizer_bytes_ = Tensor::empty(session.allocator(), Dtype::kU8, Shape{static_cast<int64_t>(tokenizer.size())});
   std::copy(tokenizer.begin(), tokenizer.end(), tokenizer_bytes_.data<uint8_t>());
+  if (session.first_of_host()) energy_.emplace();
   resume(request.resume);
   prepare_directory();
   start_observers();
@@ -288,7 +291,7 @@ void Run::edit(const ExpertEdit& edit) {
   });
 }
 
-TrainerOptions Run::trainer_options() const {
+TrainerOptions Run::trainer_options() {
   const Settings& s = run_.settings;
   TrainerOptions options;
   options.total_steps = s.run.steps;
@@ -299,6 +302,8 @@ TrainerOptions Run::trainer_options() const {
   options.schedule.chunks = static_cast<int>(s.parallel.stages_per_rank);
   options.gradients.bucket_bytes = static_cast<int64_t>(s.parallel.bucket_mib * 1024 * 1024);
   options.gradients.reproducible = s.parallel.reproducible.value_or(false);
+  options.experts_every = s.monitor.experts_every;
+  if (energy_) options.joules = [this] { return energy_->joules(); };
   return options;
 }
 
@@ -410,6 +415,7 @@ RunEnd Run::loop() {
   const int64_t last_step = std::min(s.run.steps, s.run.stop_after.value_or(s.run.steps));
   RunEnd end = s.run.steps <= last_step ? RunEnd::kFinished : RunEnd::kStopAfter;
   data::Loader loader(run_.sampler, run_.plan, state().step, s.data.prefetch);
+  if (energy_) energy_->joules();  // what came before is no step's
   while (state().step < last_step) {
     time_limit_.step_begins();
     const bool stop = stop_requested() || time_limit_.last_step();

@@ -31,14 +31,14 @@ Tensor ShardedNorm::gather(const std::vector<optim::SegmentState>& segments, con
 }
 
 std::vector<double> ShardedNorm::squares(const std::vector<optim::SegmentState>& segments,
-                                         const std::vector<std::vector<double>>& pieces) {
+                                         const std::vector<std::vector<double>>& pieces, const char* what) {
   const Tensor all = Tensor::zeros(allocator_, Dtype::kF64, Shape{shard_.piece_count()});
   double* const squares = all.data<double>();
   for (size_t i = 0; i < segments.size(); ++i) {
     const int64_t first = shard_.segment(segments[i].name).first_piece;
     std::copy(pieces[i].begin(), pieces[i].end(), squares + first + segments[i].owned.begin / parallel::kPieceElements);
   }
-  share(shard_, all, "gradient norms");
+  share(shard_, all, what);
   std::vector<double> of_segments;
   for (const GlobalSegment& segment : shard_.segments()) {
     const auto count = static_cast<size_t>(parallel::pieces_of(segment.elements));

@@ -16,7 +16,7 @@ class ShardedNorm final : public optim::NormScope {
   const std::vector<optim::NormSegment>& all() const override { return all_; }
   size_t index_of(const std::string& name) const override { return shard_.index_of(name); }
   std::vector<double> squares(const std::vector<optim::SegmentState>& segments,
-                              const std::vector<std::vector<double>>& pieces) override;
+                              const std::vector<std::vector<double>>& pieces, const char* what) override;
 
   // One value for each segment of the whole model, from values of the segments here; the same on every rank.
   // Collective.

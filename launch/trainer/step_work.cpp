@@ -43,6 +43,7 @@ StepWork::StepWork(const autograd::Context& context, TrainState& state, const St
     totals_.counts.emplace_back(count, 0.0);
     totals_.loads.emplace_back(2 * count);
     totals_.lowest.emplace_back(2 * count);
+    if (options.measure_experts) totals_.score_totals.emplace_back(count + 1, 0.0);
   }
   totals_.kept = totals_.faults = totals_.counts;
   totals_.balance_loss.resize(layers);
@@ -81,6 +82,7 @@ Tensor StepWork::forward(int stage, int micro_batch, Tensor input) {
   inputs.options.seed = state_.seed();
   inputs.options.step = state_.step + 1;
   inputs.options.first_token = (options_.first_micro_batch + micro_batch) * batch.samples * batch.seq_length;
+  inputs.options.measure_scores = options_.measure_experts;
   inputs.controls = &options_.controls;
   inputs.stage = static_cast<size_t>(stage / ranks_);
   inputs.stream = flight.input;
@@ -130,6 +132,9 @@ void StepWork::add_routing(InFlight& flight, const std::vector<model::RoutingRes
       const double key = layer.lowest.data<double>()[e];
       totals_.lowest[index][static_cast<size_t>(e)].add(std::isfinite(key) ? key : 0);
       totals_.lowest[index][static_cast<size_t>(experts + e)].add(std::isfinite(key) ? 1 : 0);
+    }
+    for (int64_t j = 0; layer.score_totals && j < layer.score_totals.elements(); ++j) {
+      totals_.score_totals[index][static_cast<size_t>(j)] += layer.score_totals.data<double>()[j];
     }
     for (int64_t j = 0; j < layer.counts.elements(); ++j) {
       const double count = static_cast<double>(layer.counts.data<int64_t>()[j]);

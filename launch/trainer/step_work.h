@@ -34,6 +34,7 @@ struct StepOptions {
   std::optional<model::BalanceWeights> balance{};
   std::vector<model::LayerControls> controls{};  // by MoE layer of the whole model
   int64_t first_micro_batch = 0;                 // of this rank, in the global batch
+  bool measure_experts = false;
 };
 
 // Sums over this rank's stages and micro-batches.
@@ -48,6 +49,8 @@ struct StepTotals {
   std::vector<std::vector<double>> counts;  // likewise: choices of each expert (exact in f64)
   std::vector<std::vector<double>> kept;    // as counts: rows that the expert computes
   std::vector<std::vector<double>> faults;  // likewise: those that were not finite
+  // In steps that measure experts, by MoE layer: sums of what kernels::score_totals gives.
+  std::vector<std::vector<double>> score_totals;
 };
 
 class StepWork final : public parallel::StageWork {

@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <limits>
 #include <numeric>
 
+#include "launch/trainer/expert_metrics.h"
 #include "launch/trainer/steering.h"
 
 namespace cadre::launch {
@@ -38,57 +40,23 @@ Trainer::Trainer(const autograd::Context& context, TrainState& state, parallel::
                     (balance.importance_coef != none || balance.hinge_coef != none || balance.load_coef != none);
 }
 
-// One all_reduce for everything small along data, in the tree that completes those of the ranks' micro-batches, and one
-// along the pipeline, where each number is one stage's.
-Trainer::Shared Trainer::share(const StepTotals& totals, const Votes& mine) {
-  Shared shared;
-  shared.counts = totals.counts;
-  for (const std::vector<TreeSum>& layer : totals.loads) {
-    std::vector<double>& loads = shared.loads.emplace_back();
-    for (const TreeSum& load : layer) loads.push_back(load.value());
-  }
-  for (const std::vector<TreeSum>& layer : totals.lowest) {
-    std::vector<double>& lowest = shared.lowest.emplace_back();
-    for (const TreeSum& key : layer) lowest.push_back(key.value());
-  }
-  shared.loss = totals.loss.value();
-  shared.tokens.global_targets = options_.step.global_target_tokens;
-  shared.tokens.kept = totals.kept;
-  if (state_.optimizer().isolated() != nullptr) shared.tokens.faults = totals.faults;
-  std::vector<double> balance, z;
-  for (const TreeSum& layer : totals.balance_loss) balance.push_back(layer.value());
-  for (const TreeSum& layer : totals.z_loss) z.push_back(layer.value());
-  double stop = mine.stop ? 1 : 0, unwritten = mine.checkpoint_written ? 0 : 1;
-  std::vector<double*> slots{&shared.loss, &stop, &unwritten};
-  const auto add = [&](std::vector<double>& values) {
-    for (double& value : values) slots.push_back(&value);
-  };
-  add(balance);
-  add(z);
-  for (std::vector<double>& layer : shared.counts) add(layer);
-  if (measures_loads_) {
-    for (std::vector<double>& layer : shared.loads) add(layer);
-  }
-  if (experts_choose_) {
-    for (std::vector<double>& layer : shared.lowest) add(layer);
-  }
-  for (std::vector<double>& layer : shared.tokens.kept) add(layer);
-  for (std::vector<double>& layer : shared.tokens.faults) add(layer);
-  Tensor packed = Tensor::empty(context_.allocator, Dtype::kF64, Shape{static_cast<int64_t>(slots.size())});
-  for (size_t i = 0; i < slots.size(); ++i) packed.data<double>()[i] = *slots[i];
-  for (const Axis axis : {Axis::kData, Axis::kPipeline}) {
-    mesh_.along(axis).all_reduce(packed, parallel::Reduction::kSum, {"step_statistics"})->wait();
-  }
-  for (size_t i = 0; i < slots.size(); ++i) *slots[i] = packed.data<double>()[i];
-  for (const double layer : balance) shared.balance_loss += layer;
-  for (const double layer : z) shared.z_loss += layer;
-  shared.votes = {stop > 0, unwritten == 0};
-  return shared;
+SharedTotals Trainer::share(const StepTotals& totals, const Votes& mine) const {
+  constexpr double kUnknown = std::numeric_limits<double>::quiet_NaN();
+  ShareOptions options;
+  options.global_target_tokens = options_.step.global_target_tokens;
+  options.loads = measures_loads_;
+  options.lowest = experts_choose_;
+  options.isolated = state_.optimizer().isolated() != nullptr;
+  options.experts = options_.step.measure_experts;
+  options.joules = options_.joules ? options_.joules().value_or(kUnknown) : 0;
+  return share_totals(mesh_, context_.allocator, totals, mine, options);
 }
 
 void Trainer::steer(int64_t step) {
   const model::MoeSettings& moe = state_.model().settings().moe;
   options_.step.balance = model::balance_weights(moe.balance, step, options_.total_steps);
+  options_.step.measure_experts = options_.experts_every > 0 && (step == 1 || step % options_.experts_every == 0);
+  mesh_.dispatched_rows().clear();
   options_.step.first_micro_batch = mesh_.along(Axis::kData).rank() * options_.step.micro_batches;
   const optim::ExpertIsolation* isolation =
       state_.optimizer().isolated() == nullptr ? nullptr : &state_.optimizer().isolated()->isolation();
@@ -98,7 +66,7 @@ void Trainer::steer(int64_t step) {
 
 // Biases: Wang et al., "Auxiliary-loss-free load balancing strategy for mixture-of-experts", 2024, algorithm 1; not of
 // experts that sat the step out. Where only some experts are trained, routers rest, and so does this.
-void Trainer::update_controls(const Shared& shared) {
+void Trainer::update_controls(const SharedTotals& shared) {
   state_.history().add(shared.counts, shared.tokens.kept);
   if (state_.rules().restricts()) return;
   const double rate = state_.model().settings().moe.router.bias_update_rate;
@@ -134,27 +102,25 @@ void Trainer::update_threshold(double& threshold, const std::vector<double>& low
   threshold = state_.step == 1 ? mean : (1 - kRate) * threshold + kRate * mean;
 }
 
-StepMetrics Trainer::metrics_of(const Shared& shared, const optim::StepReport& update, int64_t step) const {
+StepMetrics Trainer::metrics_of(const SharedTotals& shared, const optim::StepReport& update, int64_t step) const {
   StepMetrics metrics;
   metrics.step = step;
   metrics.loss = shared.loss;
-  metrics.balance_loss = shared.balance_loss;
-  metrics.z_loss = shared.z_loss;
+  metrics.balance_loss = std::accumulate(shared.balance_loss.begin(), shared.balance_loss.end(), 0.0);
+  metrics.z_loss = std::accumulate(shared.z_loss.begin(), shared.z_loss.end(), 0.0);
   metrics.learning_rate = state_.optimizer().learning_rate(step, options_.total_steps);
   metrics.gradient_norm = update.gradient_norm;
   metrics.clip_factor = update.clip_factor;
   metrics.tokens = static_cast<int64_t>(options_.step.global_target_tokens);
+  if (std::isfinite(shared.joules)) metrics.joules = shared.joules;
   const MemoryStats memory = context_.allocator.stats();
   metrics.memory_in_use = memory.in_use;
   metrics.memory_peak = memory.peak;
-  for (size_t i = 0; i < shared.counts.size(); ++i) {
-    LayerLoad load{state_.model().experts().moe_layers()[i], {}, 0, {}};
-    for (size_t e = 0; e < shared.counts[i].size(); ++e) {
-      load.tokens.push_back(static_cast<int64_t>(shared.counts[i][e]));
-      load.dropped += load.tokens.back() - static_cast<int64_t>(shared.tokens.kept[i][e]);
-    }
-    metrics.experts.push_back(std::move(load));
-  }
+  const model::Transformer& model = state_.model();
+  metrics.experts = layer_loads(model.experts(), shared, state_.history(), update.norms);
+  const double row_bytes =
+      static_cast<double>(model.settings().model.hidden_size) * static_cast<double>(size_of(context_.dtype));
+  metrics.dispatch = dispatch_traffic(shared, mesh_.layout(), row_bytes);
   metrics.events = update.events;
   if (state_.optimizer().isolated() != nullptr) add_isolation(metrics);
   return metrics;
@@ -171,8 +137,8 @@ void Trainer::add_isolation(StepMetrics& metrics) const {
     }
     for (size_t expert = 0; expert < load.tokens.size(); ++expert) {
       const auto place = static_cast<int64_t>(expert);
-      if (!isolation.quarantined(load.layer, place, metrics.step)) continue;
-      load.isolation->quarantined.push_back(state_.model().experts().layer(load.layer).id_of(place));
+      if (isolation.quarantined(load.layer, place, metrics.step))
+        load.isolation->quarantined.push_back(load.id(expert));
     }
   }
 }
@@ -187,11 +153,12 @@ StepOutcome Trainer::step(const std::function<data::Batch()>& next_batch, const 
                 [this](autograd::Parameter& parameter, bool last) { gradients_.ready(parameter, last); });
   interpreter_.run(work);
   const parallel::ReducerReport reduced = gradients_.finish();
-  const Shared shared = share(work.totals(), mine);
+  const SharedTotals shared = share(work.totals(), mine);
   StepOutcome outcome;
   outcome.votes = shared.votes;
   const int64_t step = state_.step + 1;
-  const optim::StepReport update = state_.optimizer().step(step, options_.total_steps, shared.tokens);
+  const optim::StepReport update =
+      state_.optimizer().step(step, options_.total_steps, shared.tokens, options_.step.measure_experts);
   outcome.finite = update.finite && std::isfinite(shared.loss);
   outcome.non_finite = std::isfinite(shared.loss) ? "the gradient of " + update.first_non_finite : "the loss";
   const double publishing = update.finite ? gradients_.publish() : 0;

@@ -2,11 +2,13 @@
 // One training step: micro-batches, reduction, update. Holds no policy; see the observers and the train loop for that.
 
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "launch/monitor/observer.h"
 #include "launch/trainer/gradient_sync.h"
+#include "launch/trainer/shared_totals.h"
 #include "launch/trainer/step_work.h"
 #include "launch/trainer/train_state.h"
 #include "parallel/mesh/mesh.h"
@@ -19,12 +21,9 @@ struct TrainerOptions {
   StepOptions step{};
   parallel::ScheduleShape schedule{};  // its ranks and micro-batches are those of the layout and of the step
   GradientSyncOptions gradients{};
-};
-
-// Votes that travel with a step's statistics, so that all ranks decide alike.
-struct Votes {
-  bool stop = false;               // any rank wants to stop
-  bool checkpoint_written = true;  // every rank has written its part
+  int64_t experts_every = 0;  // steps between those that measure experts, as step 1 does; 0: none does
+  // Of one rank of each host: joules that the host has used since the last call; none: not known.
+  std::function<std::optional<double>()> joules{};
 };
 
 struct StepOutcome {
@@ -45,20 +44,13 @@ class Trainer {
   const std::vector<parallel::TimedAction>& times() const { return interpreter_.times(); }
 
  private:
-  // Of all ranks.
-  struct Shared {
-    double loss = 0, balance_loss = 0, z_loss = 0;
-    std::vector<std::vector<double>> counts, loads, lowest;  // as in StepTotals
-    optim::ExpertTokens tokens;                              // its faults where experts are isolated
-    Votes votes;
-  };
-  Shared share(const StepTotals& totals, const Votes& mine);
+  SharedTotals share(const StepTotals& totals, const Votes& mine) const;
   // What steers the routing of step `step`.
   void steer(int64_t step);
   // And of the next one, by this one's; and what is remembered of experts.
-  void update_controls(const Shared& shared);
+  void update_controls(const SharedTotals& shared);
   void update_threshold(double& threshold, const std::vector<double>& lowest, size_t expert) const;
-  StepMetrics metrics_of(const Shared& shared, const optim::StepReport& update, int64_t step) const;
+  StepMetrics metrics_of(const SharedTotals& shared, const optim::StepReport& update, int64_t step) const;
   void add_isolation(StepMetrics& metrics) const;
 
   const autograd::Context& context_;

@@ -144,6 +144,7 @@ class GroupDispatcher final : public Dispatcher {
     const int64_t rounds = most > 0 ? rounds_needed(placement_, counts, most, whole_cells) : 1;
     const Routes routes = plan_routes(placement_, counts, communicator_.rank(), {rounds, chunks, whole_cells, most});
     const std::span<const RoutePart> parts = routes.parts;
+    count_rows(parts);
     const int64_t sent = offsets.tensor().data<int64_t>()[placement_.experts()];
     const Reordering sending(allocator, routes.send_order);
     Variable sorted = sending.there(tape, std::move(rows));
@@ -166,6 +167,17 @@ class GroupDispatcher final : public Dispatcher {
   }
 
  private:
+  // Once for each dispatch, however often its exchanges are done again.
+  void count_rows(std::span<const RoutePart> parts) const {
+    if (options_.rows_to == nullptr) return;
+    options_.rows_to->resize(static_cast<size_t>(communicator_.size()), 0);
+    for (const RoutePart& part : parts) {
+      for (int to = 0; to < communicator_.size(); ++to) {
+        (*options_.rows_to)[static_cast<size_t>(to)] += part.traffic.rows(communicator_.rank(), to);
+      }
+    }
+  }
+
   // [source * experts + expert], on every rank.
   std::vector<int64_t> share_counts(Allocator& allocator, const Variable& offsets, int layer) const {
     const int64_t experts = placement_.experts();

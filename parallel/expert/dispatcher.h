@@ -3,6 +3,7 @@
 
 #include <functional>
 #include <memory>
+#include <vector>
 
 #include "autograd/tape.h"
 #include "parallel/comm/communicator.h"
@@ -52,6 +53,8 @@ struct DispatchOptions {
   // changes. Rounds and chunks keep the rows of an expert and source together.
   bool reproducible = false;
   ExposedTime* exposed = nullptr;  // optional: where waiting for exchanges is counted; outlives the dispatcher
+  // Optional: where this rank's rows are counted, by the rank of the group that computes them; outlives the dispatcher.
+  std::vector<int64_t>* rows_to = nullptr;
 };
 // Counts, then rows. The communicator is the expert group's and must outlive the dispatcher.
 std::unique_ptr<Dispatcher> make_group_dispatcher(Communicator& communicator, Placement placement,

@@ -4,6 +4,7 @@
 #include <array>
 #include <functional>
 #include <memory>
+#include <vector>
 
 #include "parallel/comm/communicator.h"
 #include "parallel/comm/exposed_time.h"
@@ -26,6 +27,9 @@ class Mesh {
   Communicator& along(Axis axis) const;
   // That this rank has spent in exchanges along the axes.
   ExposedTime& exposed_time() { return exposed_; }
+  // Rows of this rank that ranks of its expert group computed, by rank, since somebody cleared it; empty: none.
+  std::vector<int64_t>& dispatched_rows() { return rows_; }
+  const std::vector<int64_t>& dispatched_rows() const { return rows_; }
 
  private:
   static constexpr Axis kAxes[] = {Axis::kData, Axis::kPipeline, Axis::kExpert, Axis::kExpertData, Axis::kEmbedding};
@@ -34,6 +38,7 @@ class Mesh {
   Layout layout_;
   Coordinates here_;
   ExposedTime exposed_;
+  std::vector<int64_t> rows_;
   std::array<std::unique_ptr<Communicator>, std::size(kAxes)> groups_;
 };
 

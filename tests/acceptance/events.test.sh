@@ -81,7 +81,7 @@ refused 2 'moe.events[0].where: "popular": "popular" is no variable or function 
 refused 2 'moe.events[5].experts: add wants a group' "$CADRE" config check config.yaml --set 'moe.events[5].experts=layers.2.experts.1'
 refused 2 'layers.0.experts.77' "$CADRE" experts prune one --experts layers.0.experts.77 -o third
 refused 2 'has checkpoints already' "$CADRE" experts clone one --experts 'layers.0.experts.*' -o second
-refused 2 'wanted one, such as layers.0.experts' "$CADRE" experts export one --experts 'layers.0.experts.*' -o file
+refused 2 'wanted one that is routed, such as layers.0.experts' "$CADRE" experts export one --experts 'layers.0.experts.*' -o file
 head -c 100 config.yaml >file
 refused 4 'file: is no whole safetensors file' "$CADRE" experts import one --file file --into layers.0.experts.guest -o third
 "$CADRE" experts export one --experts 'layers.0.experts.code[0]' -o file >/dev/null

@@ -115,6 +115,57 @@ TEST_P(OptimizerTest, MomentsAndGradientsMayLieElsewhere) {
   }
 }
 
+TEST_P(OptimizerTest, ChangesAreMeasuredInRunsAndChangeNoBit) {
+  const int64_t counts[] = {1, 0, 4096, 9001};
+  std::vector<AdamWSegment> adams;
+  std::vector<SgdSegment> plains;
+  int64_t offset = 3;
+  for (const int64_t count : counts) {
+    adams.push_back({.place = StatePlace::everywhere(offset, count), .lr = 1e-2, .weight_decay = 0.1, .step = 3});
+    plains.push_back({.place = StatePlace::everywhere(offset, count), .lr = 1e-2, .momentum = 0.9});
+    offset += count + 5;
+  }
+  for (const Dtype dtype : {Dtype::kF32, Dtype::kF64}) {
+    for (const bool adam : {true, false}) {
+      const Tensor before = random(dtype, kElements, 1), plain = random(dtype, kElements, 1);
+      const Tensor gradients = random(dtype, kElements, 2);
+      const auto run = [&](int threads, const Tensor& weights, std::span<double> changes) {
+        ThreadPool pool(threads);
+        const Exec exec{pool, GetParam()};
+        const Tensor m = random(dtype, kElements, 3), v = random(dtype, kElements, 4, 0.0);
+        adam ? adamw(exec, adams, weights, gradients, m, v, changes)
+             : sgd(exec, plains, weights, gradients, m, changes);
+      };
+      run(2, plain, {});
+      std::vector<double> first;
+      for (const int threads : {1, 2, 3}) {
+        const Tensor weights = random(dtype, kElements, 1);
+        std::vector<double> changes(1 + 0 + 1 + 3, -1);
+        run(threads, weights, changes);
+        EXPECT_EQ(std::memcmp(weights.raw(), plain.raw(), plain.bytes()), 0);
+        if (first.empty()) first = changes;
+        EXPECT_EQ(changes, first) << threads << " threads";
+        size_t next = 0;
+        for (const AdamWSegment& segment : adams) {
+          for (int64_t at = 0; at < segment.place.count; at += kChangeRun) {
+            double wanted = 0;
+            for (int64_t i = at; i < std::min(segment.place.count, at + kChangeRun); ++i) {
+              const int64_t element = segment.place.weights + i;
+              const double change = dtype == Dtype::kF64
+                                        ? weights.data<double>()[element] - before.data<double>()[element]
+                                        : weights.data<float>()[element] - before.data<float>()[element];
+              wanted += change * change;
+            }
+            EXPECT_NEAR(changes[next++], wanted, 1e-12 * wanted);
+          }
+        }
+      }
+      std::vector<double> wrong(4);
+      EXPECT_THROW(run(1, plain, wrong), InternalError);
+    }
+  }
+}
+
 // ZeRO shards and experts cut the flat storage anywhere: the cut must not show.
 TEST_P(OptimizerTest, CuttingASegmentChangesNoBit) {
   ThreadPool pool(2);

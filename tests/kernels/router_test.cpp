@@ -69,12 +69,30 @@ TEST(Router, MatchesTheReference) {
           scope_sums(exec, plain.probs, sums);
           scope_sums_backward(exec, sums, spread, Write::kOverwrite);
           scope_sums_backward(exec, sums, added, Write::kAccumulate);
-          return std::vector<Tensor>{plain.probs,    plain.lse, softmax.probs, softmax.lse, sigmoid.probs,
-                                     sigmoid.lse,    all,       no_lse,        no_probs,    of_sigmoid,
-                                     sigmoid_no_lse, sums,      spread,        added};
+          const Tensor of_softmax = zeros(Dtype::kF64, {c.experts + 1}),
+                       of_sigmoids = zeros(Dtype::kF64, {c.experts + 1});
+          score_totals(exec, softmax.probs, of_softmax);
+          score_totals(exec, sigmoid.probs, of_sigmoids);
+          return std::vector<Tensor>{plain.probs, plain.lse, softmax.probs, softmax.lse, sigmoid.probs,  sigmoid.lse,
+                                     all,         no_lse,    no_probs,      of_sigmoid,  sigmoid_no_lse, sums,
+                                     spread,      added,     of_softmax,    of_sigmoids};
         },
         1e-5, name(c));
   }
+}
+
+TEST(Router, TotalsOfHandCheckedTokens) {
+  for_each_isa([](const Exec& exec) {
+    // Shares 1/4, 3/4, 0; a token without scores; 1/2, 0, 1/2.
+    const Tensor scores = tensor_of<float>({3, 3}, {0.1f, 0.3f, 0, 0, 0, 0, 2, 0, 2});
+    const Tensor totals = zeros(Dtype::kF64, {4});
+    score_totals(exec, scores, totals);
+    EXPECT_NEAR(value_at(totals, 0), 0.75, 1e-6);
+    EXPECT_NEAR(value_at(totals, 1), 0.75, 1e-6);
+    EXPECT_NEAR(value_at(totals, 2), 0.5, 1e-6);
+    EXPECT_NEAR(value_at(totals, 3), 2 * std::log(2.0) - 0.75 * std::log(3.0) + std::log(2.0), 1e-6);
+    EXPECT_THROW(score_totals(exec, scores, zeros(Dtype::kF64, {3})), InternalError);
+  });
 }
 
 TEST(Router, ProbabilitiesAreExactToAMillionth) {

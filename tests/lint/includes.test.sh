@@ -15,6 +15,7 @@ sources "${rooms[@]}" | xargs -r awk '
     allow("SentencePiece", "^sentencepiece", "^data/")
     allow("simdjson", "^simdjson", "^data/")
     allow("CLI11", "^CLI/", "^launch/")
+    allow("prometheus-cpp", "^prometheus/", "^launch/monitor/")
     allow("CUDA", "^(cuda|cublas|cudnn|cub/|thrust/|cooperative_groups)", "^(core/cuda/|kernels/cuda/|parallel/comm/nccl)")
     allow("GoogleTest", "^(gtest|gmock)/", "^tests/")
   }

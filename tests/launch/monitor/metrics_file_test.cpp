@@ -4,6 +4,7 @@
 #include <limits>
 #include <nlohmann/json.hpp>
 
+#include "launch/monitor/load_spread.h"
 #include "tests/launch/monitor/monitor_fixture.h"
 
 namespace cadre::launch::monitor_testing {
@@ -59,8 +60,9 @@ TEST_F(MetricsFileTest, OneObjectAStepWithEveryField) {
   EXPECT_EQ(object.at("exposed_communication"), 0.004);
   EXPECT_EQ(object.at("memory_in_use"), 1 << 20);
   EXPECT_EQ(object.at("memory_peak"), uint64_t{3} << 29);
-  EXPECT_EQ(object.at("experts"), json::parse(R"([{"layer":1,"tokens":[10,20,30,40],"dropped":3},
-                                                  {"layer":2,"tokens":[25,25,25,25],"dropped":0}])"));
+  EXPECT_EQ(object.at("experts"), json::parse(R"([{"layer":1,"tokens":[10,20,30,40],"dropped":3,"utilisation":0.75,
+      "cv":0.447214,"js":0.0278656,"balance_loss":0,"z_loss":0},{"layer":2,"tokens":[25,25,25,25],"dropped":0,
+      "utilisation":1,"cv":0,"js":0,"balance_loss":0,"z_loss":0}])"));
   EXPECT_EQ(object.size(), 17u);
 }
 
@@ -68,9 +70,53 @@ TEST_F(MetricsFileTest, IsolatedExpertsHaveListsOfTheSkippedAndTheQuarantined) {
   StepMetrics m = step(1);
   m.experts[0].isolation = LayerLoad::Isolation{{2}, {0, 2}};
   m.experts[1].isolation.emplace();
-  EXPECT_EQ(json::parse(metrics_line(m, info())).at("experts"),
-            json::parse(R"([{"layer":1,"tokens":[10,20,30,40],"dropped":3,"skipped":[2],"quarantined":[0,2]},
-                      {"layer":2,"tokens":[25,25,25,25],"dropped":0,"skipped":[],"quarantined":[]}])"));
+  const json experts = json::parse(metrics_line(m, info())).at("experts");
+  EXPECT_EQ(experts[0].at("skipped"), json({2}));
+  EXPECT_EQ(experts[0].at("quarantined"), json({0, 2}));
+  EXPECT_EQ(experts[1].at("skipped"), json::array());
+  EXPECT_EQ(experts[1].at("quarantined"), json::array());
+}
+
+TEST_F(MetricsFileTest, MeasuredExpertsHaveListsInTheOrderOfTheirPlaces) {
+  StepMetrics m = step(1);
+  EXPECT_FALSE(json::parse(metrics_line(m, info())).at("experts")[0].contains("mass"));
+  m.experts[0].ids = {4, 7, 1, 9};
+  m.experts[0].drops = {0, 0, 1, 2};
+  m.experts[0].idle_steps = {0, 0, 0, 0};
+  m.experts[1].idle_steps = {0, 5, 0, 0};
+  m.experts[1].balance_loss = 0.25;
+  m.experts[1].z_loss = 0.125;
+  m.experts[0].detail = LayerLoad::Detail{{0.5, 0.25, 0.125, 1.0 / 8}, {1, 2, 3, 1.0 / 3}, {0, 0.1, 0.2, 0.3}, 1.25};
+  m.dispatch = DispatchTraffic{2, 2, {0, 64, 128, 1e9}};
+  const std::string line = metrics_line(m, info());
+  EXPECT_TRUE(line.ends_with("]}\n")) << "as a whole line does";
+  const json object = json::parse(line);
+  EXPECT_EQ(object.at("dispatch_bytes"), json::parse("[[0,64],[128,1e9]]"));
+  const json &first = object.at("experts")[0], &second = object.at("experts")[1];
+  EXPECT_EQ(first.at("ids"), json({4, 7, 1, 9}));
+  EXPECT_EQ(first.at("drops"), json({0, 0, 1, 2}));
+  EXPECT_FALSE(first.contains("idle")) << "all are busy";
+  EXPECT_EQ(first.at("mass"), json({0.5, 0.25, 0.125, 0.125}));
+  EXPECT_EQ(first.at("grad_norm"), json({1.0, 2.0, 3.0, 0.333333}));
+  EXPECT_EQ(first.at("update_norm"), json({0.0, 0.1, 0.2, 0.3}));
+  EXPECT_EQ(first.at("entropy"), 1.25);
+  EXPECT_EQ(second.at("idle"), json({0, 5, 0, 0}));
+  EXPECT_EQ(second.at("balance_loss"), 0.25);
+  EXPECT_EQ(second.at("z_loss"), 0.125);
+  EXPECT_FALSE(second.contains("ids"));
+}
+
+TEST(LoadSpread, ByHand) {
+  const LoadSpread even = load_spread({3, 3, 3});
+  EXPECT_EQ(even.utilisation, 1);
+  EXPECT_EQ(even.variation, 0);
+  EXPECT_EQ(even.divergence, 0);
+  const LoadSpread one = load_spread({8, 0});  // against halves; the middle is 3/4, 1/4
+  EXPECT_EQ(one.utilisation, 0.5);
+  EXPECT_EQ(one.variation, 1);
+  EXPECT_NEAR(one.divergence, (std::log(4.0 / 3) + 0.5 * std::log(2.0 / 3) + 0.5 * std::log(2.0)) / 2, 1e-15);
+  EXPECT_EQ(load_spread({2, 6, 8, 0, 4}).utilisation, 0.6) << "half of the fair share is not above it";
+  EXPECT_TRUE(std::isnan(load_spread({0, 0}).utilisation));
 }
 
 TEST_F(MetricsFileTest, WhatIsNotFiniteOrNotKnownIsNull) {

@@ -72,7 +72,8 @@ class OtherVersion : public ::testing::Test {
     settings_.model.num_heads = 2;
     settings_.moe.num_experts = 2;
     settings_.batch = {2, 2};
-    settings_.monitor = {.metrics = false, .tensorboard = false, .log_every = 10, .peak_gflops = 1};
+    settings_.monitor.metrics = settings_.monitor.tensorboard = false;
+    settings_.monitor.peak_gflops = 1;
   }
   void edit_stored_config(const std::function<void(std::string&)>& edit) const {
     const std::filesystem::path step = directory_.path() / "run/checkpoints/step-00000002";
