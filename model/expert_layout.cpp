@@ -83,8 +83,12 @@ class LayerBuilder {
     result_.unused_id = settings.next_id;
     std::set<int64_t> seen;
     for (const EditedGroupSettings& group : settings.groups) {
-      ExpertSet set{
-          group.name, 0, group.count, {group.ffn_hidden_size, group.activation, group.init_std, group.computation}};
+      ExpertSet set{group.name,
+                    0,
+                    group.count,
+                    {group.ffn_hidden_size, group.activation, group.init_std, group.computation},
+                    group.placement};
+      at(key + ".groups", [&] { return GroupPlacement::parse(group.placement); });
       const auto refuse = [&](const std::string& why) {
         throw ExpertLayoutError(key + ".groups", fmt::format("{}: {}", config::in_quotes(group.name), why));
       };
@@ -204,6 +208,10 @@ class LayerBuilder {
     if (set.kind.init_std <= 0)
       throw ExpertLayoutError(key + ".init_std",
                               fmt::format("is {} in layer {}, wanted > 0", set.kind.init_std, layer_));
+    set.placement = group.placement;
+    const GroupPlacement placement = at(key + ".placement", [&] { return GroupPlacement::parse(group.placement); });
+    if (!placement.even && (group.shared || !set.kind.computes()))
+      throw ExpertLayoutError(key + ".placement", "is of routed experts that compute; every rank has the others");
     if (set.count == 0) return;
     if (set.kind.computes() && !group.shared && result_.computing() < result_.experts()) {
       throw ExpertLayoutError(key + ".computation",
@@ -269,7 +277,8 @@ EditedLayerSettings written_out(int64_t layer, const LayerExperts& experts) {
   EditedLayerSettings result{layer, experts.top_k, experts.next_id(), {}};
   const auto group_of = [](const ExpertSet& set) {
     return EditedGroupSettings{
-        set.name, {}, 0, set.kind.computation, set.kind.ffn_hidden_size, set.kind.activation, set.kind.init_std};
+        set.name,         {}, 0, set.kind.computation, set.placement, set.kind.ffn_hidden_size, set.kind.activation,
+        set.kind.init_std};
   };
   for (const ExpertSet& set : experts.routed) {
     EditedGroupSettings group = group_of(set);
@@ -319,6 +328,16 @@ int64_t ExpertLayout::most_computing() const {
   int64_t most = 0;
   for (const LayerExperts& layer : layers_) most = std::max(most, layer.computing());
   return most;
+}
+
+bool ExpertLayout::has_copies() const {
+  for (const LayerExperts& layer : layers_) {
+    for (const ExpertSet& set : layer.routed) {
+      const GroupPlacement placement = GroupPlacement::parse(set.placement);
+      if (!placement.even && placement.last < placement.first) return true;
+    }
+  }
+  return false;
 }
 
 std::vector<size_t> ExpertLayout::classes() const {

@@ -33,6 +33,7 @@ struct ExpertSet {
   int64_t first = 0;  // place of its first expert; shared ones have none
   int64_t count = 0;
   ExpertKind kind;
+  std::string placement = "even";  // GroupPlacement
   bool operator==(const ExpertSet&) const = default;
 };
 
@@ -91,6 +92,8 @@ class ExpertLayout {
   int64_t most_experts() const;
   // Of those that compute.
   int64_t fewest_computing() const;
+  // Some groups are placed everywhere.
+  bool has_copies() const;
   int64_t most_computing() const;
   // Numbers layers that are alike, in order of appearance.
   std::vector<size_t> classes() const;

@@ -20,6 +20,9 @@ struct ExpertShard {
   static ExpertShard whole(int64_t experts);
 };
 
+// Where a layer's experts that compute are on the ranks of an expert group, by what their groups say.
+parallel::Placement placement_of(const LayerExperts& experts, int ranks);
+
 // Those of all layers: the same, or one for each.
 class ExpertShards {
  public:

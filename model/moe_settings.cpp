@@ -21,6 +21,10 @@ void Schema<model::ExpertGroupSettings>::fields(Fields<model::ExpertGroupSetting
   f.add("ffn_hidden_size", &S::ffn_hidden_size, "Hidden width of one; auto: moe.ffn_hidden_size").min(1);
   f.add("activation", &S::activation, "auto: model.activation");
   f.add("init_std", &S::init_std, "As model.init_std; auto: that").above(0);
+  f.add(
+      "placement", &S::placement,
+      "Which ranks of an expert group hold them: even: dealt out with the layer's others; everywhere: copies on every "
+      "rank, so that no token travels to them; 2 or 0..1: these ranks, counted round where there are fewer");
   f.add("shared", &S::shared, "Every token takes them, and no router chooses them");
 }
 

@@ -57,6 +57,7 @@ struct ExpertGroupSettings {
   config::Auto<config::Expression> ffn_hidden_size;  // of one expert; auto: moe.ffn_hidden_size
   config::Auto<kernels::Activation> activation;      // auto: model.activation
   config::Auto<config::Expression> init_std;         // auto: model.init_std
+  std::string placement = "even";                    // expert_kind.h
   bool shared = false;                               // every token takes them
 };
 

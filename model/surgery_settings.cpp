@@ -44,6 +44,7 @@ void Schema<model::EditedGroupSettings>::fields(Fields<model::EditedGroupSetting
   f.add("ids", &S::ids, "Of routed experts, in their order").min(0);
   f.add("count", &S::count, "Of shared experts").min(0);
   f.add("computation", &S::computation, "As in groups");
+  f.add("placement", &S::placement, "As in groups");
   f.add("ffn_hidden_size", &S::ffn_hidden_size, "Hidden width of one that computes").min(0);
   f.add("activation", &S::activation, "Of its hidden layer");
   f.add("init_std", &S::init_std, "Of weights that begin anew").above(0);

@@ -37,6 +37,7 @@ struct EditedGroupSettings {
   std::vector<int64_t> ids;  // of routed ones
   int64_t count = 0;         // of shared ones
   ExpertComputation computation = ExpertComputation::kFull;
+  std::string placement = "even";
   int64_t ffn_hidden_size = 0;  // of those that compute
   kernels::Activation activation = kernels::Activation::kSwiGlu;
   double init_std = 0.02;

@@ -23,7 +23,7 @@ std::vector<std::vector<double>> expert_norms(TrainState& state, parallel::Mesh&
   };
   const Tensor& values = state.store().values();
   for (const optim::SegmentState& segment : state.optimizer().segments()) {
-    if (segment.expert < 0) continue;
+    if (segment.expert < 0 || layout.layer(segment.layer).is_shared(segment.expert)) continue;
     double& sum = norms[layout.moe_index(segment.layer)][static_cast<size_t>(segment.expert)];
     for (int64_t i = segment.offset + segment.owned.begin; i < segment.offset + segment.owned.end; ++i) {
       const double value = values.dtype() == Dtype::kF64 ? values.data<double>()[i] : values.data<float>()[i];

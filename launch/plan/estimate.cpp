@@ -67,7 +67,7 @@ class Builder {
     result_.candidate = candidate;
     result_.micro_batches = settings_.batch.global_batch_size / candidate.micro_batch_size / layout_.data;
     ParallelSettings parallel = settings_.parallel;
-    decide_reproducible(parallel, layout_, experts_.fewest_computing(), result_.micro_batches);
+    decide_reproducible(parallel, layout_, experts_, result_.micro_batches);
     result_.reproducible = parallel.reproducible.value_or(false);
     const parallel::ScheduleShape shape = shape_of(settings_.parallel, layout_, result_.micro_batches);
     result_.layers_per_stage = stages_for(settings_, costs, shape);
@@ -345,7 +345,7 @@ std::string Estimator::impossibility(const Candidate& candidate) const {
   try {
     planned_placements(settings_, experts_, candidate.layout.expert);
     ParallelSettings parallel = settings_.parallel;
-    decide_reproducible(parallel, candidate.layout, experts_.fewest_computing(), micro_batches);
+    decide_reproducible(parallel, candidate.layout, experts_, micro_batches);
   } catch (const ConfigError& failure) {
     return failure.what();
   }

@@ -5,7 +5,9 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "core/config/messages.h"
 #include "core/error.h"
+#include "model/expert_shard.h"
 
 namespace cadre::launch {
 namespace {
@@ -29,10 +31,19 @@ Placement placement_of_table(const std::vector<std::vector<int64_t>>& table, int
   }
 }
 
-Placement first_placement(const PlacementSettings& settings, int64_t layer, int64_t experts, int ranks) {
-  if (experts == 0) return Placement({}, ranks);
-  if (settings.kind == PlacementKind::kTable) return placement_of_table(settings.holders, layer, experts, ranks);
-  return Placement::even(experts, ranks);
+Placement first_placement(const PlacementSettings& settings, int64_t layer, const model::LayerExperts& experts,
+                          int ranks) {
+  if (settings.kind != PlacementKind::kEven) {
+    for (const model::ExpertSet& set : experts.routed) {
+      if (set.placement == "even") continue;
+      throw ConfigError(
+          fmt::format("parallel.placement.kind: {} beside placement: {} of the group {}; wanted one of them",
+                      config::enum_name(settings.kind), set.placement, config::in_quotes(set.name)));
+    }
+  }
+  if (settings.kind == PlacementKind::kTable && experts.computing() > 0)
+    return placement_of_table(settings.holders, layer, experts.computing(), ranks);
+  return model::placement_of(experts, ranks);
 }
 
 nlohmann::json holders_of(const Placement& placement) {
@@ -47,7 +58,7 @@ std::vector<Placement> first_placements(const PlacementSettings& settings, const
                                         int ranks) {
   std::vector<Placement> placements;
   for (int64_t layer = 0; layer < layout.layers(); ++layer) {
-    placements.push_back(first_placement(settings, layer, layout.layer(layer).computing(), ranks));
+    placements.push_back(first_placement(settings, layer, layout.layer(layer), ranks));
   }
   return placements;
 }

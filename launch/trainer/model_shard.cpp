@@ -11,11 +11,10 @@ namespace {
 
 using parallel::Axis;
 
-std::vector<parallel::Placement> even_placements(const model::ExpertLayout& layout, int ranks) {
+std::vector<parallel::Placement> placements_of(const model::ExpertLayout& layout, int ranks) {
   std::vector<parallel::Placement> placements;
   for (int64_t layer = 0; layer < layout.layers(); ++layer) {
-    const int64_t experts = layout.layer(layer).computing();
-    placements.push_back(experts == 0 ? parallel::Placement({}, ranks) : parallel::Placement::even(experts, ranks));
+    placements.push_back(model::placement_of(layout.layer(layer), ranks));
   }
   return placements;
 }
@@ -83,7 +82,7 @@ ModelShard::ModelShard(parallel::Mesh& mesh, const model::NetworkSettings& netwo
       zero_(options.zero),
       tied_(network.model.tie_embeddings),
       placements_(!options.placements.empty() ? options.placements
-                                              : even_placements(model::ExpertLayout(network), mesh.layout().expert)),
+                                              : placements_of(model::ExpertLayout(network), mesh.layout().expert)),
       stages_(stages_of(mesh, network, options.layers_per_stage)),
       experts_(shards_of(mesh, placements_, options.dispatch)),
       segments_(all_segments(network)) {

@@ -30,8 +30,8 @@ struct ShardOptions {
   std::vector<int64_t> layers_per_stage{};
   parallel::DispatchOptions dispatch{};
   int zero = 0;  // ZeRO stage
-  // Of experts on the mesh's expert axis, one for all layers or one for each; empty: evenly, with replicas where there
-  // are more ranks than experts.
+  // Of experts on the mesh's expert axis, one for all layers or one for each; empty: as their groups say, with replicas
+  // where there are more ranks than experts.
   std::vector<parallel::Placement> placements{};
 };
 

@@ -24,8 +24,8 @@ bool has_replicas(const PlacementSettings& placement) {
 }  // namespace
 
 // A rank's micro-batches, and those of an expert group's ranks, must be nodes of one binary tree over all of them.
-std::string reproducible_obstacle(const ParallelSettings& parallel, const parallel::Layout& layout, int64_t experts,
-                                  int64_t micro_batches) {
+std::string reproducible_obstacle(const ParallelSettings& parallel, const parallel::Layout& layout,
+                                  const model::ExpertLayout& experts, int64_t micro_batches) {
   if (!is_power_of_two(micro_batches)) {
     return fmt::format(
         "a rank has {} micro-batches a step; wanted a power of two, such as {}: its sum must be a part of the same sum "
@@ -37,7 +37,8 @@ std::string reproducible_obstacle(const ParallelSettings& parallel, const parall
                        layout.expert, layout.data);
   }
   if (parallel.zero == 2) return "zero 2 sums over ranks before it sums over micro-batches; wanted 0 or 1";
-  if (layout.expert > 1 && (layout.expert > experts || has_replicas(parallel.placement))) {
+  if (layout.expert > 1 &&
+      (layout.expert > experts.fewest_computing() || experts.has_copies() || has_replicas(parallel.placement))) {
     return "experts have replicas within a group, which cut an expert's sums elsewhere; wanted one holder for each";
   }
   return "";
@@ -49,7 +50,7 @@ ExtraGradients extra_gradients(const parallel::Layout& layout, int64_t micro_bat
   return {levels, lanes == 1 ? levels : lanes * (levels + 1)};
 }
 
-void decide_reproducible(ParallelSettings& parallel, const parallel::Layout& layout, int64_t experts,
+void decide_reproducible(ParallelSettings& parallel, const parallel::Layout& layout, const model::ExpertLayout& experts,
                          int64_t micro_batches) {
   constexpr int64_t kMost = 2;
   if (!parallel.reproducible.value.value_or(true)) return;

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "launch/settings.h"
+#include "model/expert_layout.h"
 #include "parallel/mesh/layout.h"
 
 namespace cadre::launch {
@@ -16,13 +17,13 @@ struct ExtraGradients {
 ExtraGradients extra_gradients(const parallel::Layout& layout, int64_t micro_batches);
 
 // What keeps sums from having the bits of every other layout's, and the nearest that does not; empty: nothing.
-std::string reproducible_obstacle(const ParallelSettings& parallel, const parallel::Layout& layout, int64_t experts,
-                                  int64_t micro_batches);
+std::string reproducible_obstacle(const ParallelSettings& parallel, const parallel::Layout& layout,
+                                  const model::ExpertLayout& experts, int64_t micro_batches);
 
 // parallel.reproducible: true throws ConfigError naming the key that is in the way, with the nearest that is not. auto
 // becomes true where nothing is, where it takes no more than two more gradient buffers, and where no bound on rows
 // (max_dispatch_tokens) would have to give way to it.
-void decide_reproducible(ParallelSettings& parallel, const parallel::Layout& layout, int64_t experts,
+void decide_reproducible(ParallelSettings& parallel, const parallel::Layout& layout, const model::ExpertLayout& experts,
                          int64_t micro_batches);
 
 }  // namespace cadre::launch

@@ -117,7 +117,12 @@ void resolve_layout(ResolvedRun& run, const LayerCosts& costs, int rank, int ran
   run.plan = {run.settings.batch.global_batch_size, *run.settings.batch.micro_batch_size.value,
               parallel::coordinates_of(run.layout, rank).data, run.layout.data};
   run.plan.check();
-  decide_reproducible(parallel, run.layout, experts.fewest_computing(), run.plan.micro_batches());
+  decide_reproducible(parallel, run.layout, experts, run.plan.micro_batches());
+}
+
+// Where experts are is no part of what they are.
+void forget_placement(std::vector<model::ExpertGroupSettings>& groups) {
+  for (model::ExpertGroupSettings& group : groups) group.placement = model::ExpertGroupSettings{}.placement;
 }
 
 std::vector<std::string> lines_of(const std::string& text) {
@@ -151,6 +156,10 @@ std::string identity_of(const Settings& settings) {
   plain.moe.events.clear();
   plain.moe.edited_layers.clear();  // of a checkpoint, taken over
   plain.moe.train_only.reset();
+  forget_placement(plain.moe.groups);
+  for (model::ExpertLayerSettings& layer : plain.moe.layers) {
+    if (layer.groups) forget_placement(*layer.groups);
+  }
   plain.moe.router.allow_future_tokens = false;
   plain.model.init_std = 0.02;
   return config::print_resolved(plain);

@@ -220,8 +220,8 @@ void Run::check_edited(const Settings& after) const {
   config::Schema<Settings>::check(after, problems);
   problems.raise();
   const ParallelSettings& parallel = after.parallel;
-  const std::string obstacle = reproducible_obstacle(
-      parallel, run_.layout, model::ExpertLayout(after.network()).fewest_computing(), run_.plan.micro_batches());
+  const std::string obstacle =
+      reproducible_obstacle(parallel, run_.layout, model::ExpertLayout(after.network()), run_.plan.micro_batches());
   if (parallel.reproducible.value_or(false) && !obstacle.empty())
     throw ConfigError("parallel.reproducible: " + obstacle);
   ExpertBalance(parallel.placement, after.network(), run_.layout.expert);

@@ -65,7 +65,7 @@ bool is_reproducible(const VerifyCase& verify_case, const RunCase& run) {
     if (placement.has_replicas()) return false;
   }
   if (parallel.reproducible.is_auto()) {
-    decide_reproducible(parallel, layout, model::ExpertLayout(verify_case.network).fewest_computing(),
+    decide_reproducible(parallel, layout, model::ExpertLayout(verify_case.network),
                         verify_case.micro_batches / layout.data);
   }
   return *parallel.reproducible.value;

@@ -13,12 +13,13 @@ model: {hidden_size: 48, num_layers: 2, num_heads: 4}
 moe:
   top_k: 2
   ffn_hidden_size: 64
-  groups: [{name: general, count: 4}, {name: code, count: 2, ffn_hidden_size: 32}]
+  groups: [{name: general, count: 4}, {name: code, count: 2, ffn_hidden_size: 32}, {name: always, shared: true}]
   rules:
     - {experts: layers.*.experts.code, lr_scale: 0.5, frozen: step > 3 && step <= 6}
     - {experts: "layers.1.experts.code[1]", frozen: false}
     - {experts: layers.0.experts.0..1, clip_norm: 0.05}
     - {experts: layers.1.experts.0, optimizer: sgd}
+    - {experts: layers.1.experts.always, frozen: step > 3 && step <= 6}
 batch: {global_batch_size: 8, micro_batch_size: 2}
 checkpoint: {every: 3, keep: 0}
 monitor: {peak_gflops: 100}
@@ -31,11 +32,11 @@ changed() { { "$CADRE" checkpoint diff "$1/checkpoints/step-0000000$2" "$1/check
 for run in one four; do
   changed $run 3 6 >while.txt
   changed $run 6 9 >after.txt
-  for expert in layers.0.moe.experts.4 layers.0.moe.experts.5 layers.1.moe.experts.4; do
+  for expert in layers.0.moe.experts.4 layers.0.moe.experts.5 layers.1.moe.experts.4 layers.1.moe.shared.always; do
     ! grep -qF "/$expert." while.txt || { grep -F "/$expert." while.txt; echo "$run: $expert is frozen and changed"; exit 1; }
     grep -qF "/model/$expert.w1" after.txt || { echo "$run: $expert did not thaw"; exit 1; }
   done
-  for expert in layers.1.moe.experts.5 layers.0.moe.experts.0; do
+  for expert in layers.1.moe.experts.5 layers.0.moe.experts.0 layers.0.moe.shared.always; do
     grep -qF "/model/$expert.w1" while.txt || { echo "$run: $expert did not change"; exit 1; }
   done
 done
@@ -61,3 +62,6 @@ status=0
 "$CADRE" config check config.yaml --set 'moe.rules[0].experts=layers.*.experts.cod' >refused.log 2>&1 || status=$?
 [ "$status" = 2 ] && grep -qF 'moe.rules[0].experts: "layers.*.experts.cod": no expert has this name; did you mean "code"?' refused.log ||
   { cat refused.log; echo "a rule for nobody was not refused"; exit 1; }
+status=0
+"$CADRE" config check config.yaml --set 'moe.rules[4].dropout=0.1' >refused.log 2>&1 || status=$?
+[ "$status" = 2 ] && grep -qF 'moe.rules[4].dropout: layers.1.experts.always is shared' refused.log || { cat refused.log; echo "dropout of shared experts was not refused"; exit 1; }

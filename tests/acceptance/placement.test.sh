@@ -27,6 +27,18 @@ identical balanced-2/checkpoints/step-00000012 resumed/checkpoints/step-00000012
 train 1 alone "${small[@]}" --resume balanced-2/checkpoints/step-00000006
 same_losses alone one 6 1e-9
 
+# By group: copies everywhere, and some on ranks of their own; where none has copies, with the bits of one rank.
+groups() { echo "moe={top_k: 2, ffn_hidden_size: 96, groups: [{name: a, count: 2, placement: $1}, {name: b, count: 2, placement: $2}, {name: c, count: 1}]}"; }
+train 1 plain "${small[@]}" --set "$(groups even even)"
+train 4 copies "${small[@]}" --set "$(groups everywhere 1..2)" --set parallel.expert_parallel=4
+same_losses copies plain 12 1e-9
+single=("${small[@]}" --set precision.compute=fp32 --set parallel.reproducible=true)
+train 1 bits "${single[@]}" --set "$(groups even even)"
+train 4 own "${single[@]}" --set "$(groups 3 1..2)" --set parallel.expert_parallel=4 --set run.stop_after=6
+train 2 own "${single[@]}" --set "$(groups 0..1 3)" --set parallel.expert_parallel=2 --resume must
+differences=$({ "$CADRE" checkpoint diff bits/checkpoints/step-00000012 own/checkpoints/step-00000012 || true; } | grep -v -e '^state.config:' -e identical || true)
+[ -z "$differences" ] || { echo "own ranks: other bits than on one: $differences"; exit 1; }
+
 # refused MESSAGE [ARGUMENT ...]
 refused() {
   local message=$1 status=0; shift
@@ -36,3 +48,6 @@ refused() {
 refused "parallel.placement.holders: lists of 2 experts, layer 0 has 5" --set parallel.placement.kind=table --set 'parallel.placement.holders=[[0],[1]]'
 refused "placement of expert 1: rank 2; wanted ascending ranks from 0 to 1" --set parallel.placement.kind=table --set 'parallel.placement.holders=[[0],[2],[0],[0],[0]]'
 refused "holders: is empty" --set parallel.placement.kind=table
+refused 'moe.groups[0].placement: in layer 0: got "nowhere", wanted even, everywhere, or ranks' --set "$(groups nowhere even)"
+refused 'parallel.placement.kind: balanced beside placement: everywhere of the group "a"' --set "$(groups everywhere even)" --set parallel.placement.kind=balanced
+refused 'parallel.reproducible: experts have replicas within a group' --set "$(groups everywhere even)" --set parallel.reproducible=true

@@ -177,6 +177,21 @@ moe:
   EXPECT_EQ(resolve("layers.*.experts.*").size(), 3u + 5u + 3u + 5u);
 }
 
+TEST(ExpertSelector, NamesSharedGroupsAsAWhole) {
+  const ExpertLayout layout = layout_of(
+      "moe: {top_k: 1, groups: [{name: a, count: 2}, {name: always, count: 3, shared: true}], layers: [{when: layer < "
+      "6, "
+      "dense: true}]}");
+  using Places = std::vector<ExpertPlace>;
+  EXPECT_EQ(ExpertSelector("layers.*.experts.always").resolve(layout), (Places{{6, 2}, {7, 2}}));
+  EXPECT_EQ(ExpertSelector("layers.6.experts.*").resolve(layout), (Places{{6, 0}, {6, 1}}));
+  EXPECT_THROW(ExpertSelector("layers.*.experts.always[0]").resolve(layout), ConfigError);
+  EXPECT_EQ(name_of({6, 2}, layout), "layers.6.experts.always");
+  EXPECT_EQ(layout.layer(6).set_of(2).count, 3);
+  const ExpertLayout plain = layout_of("moe: {num_experts: 2, shared_experts: 1, dense_layers: 7}");
+  EXPECT_EQ(ExpertSelector("layers.*.experts.shared").resolve(plain), (Places{{7, 2}}));
+}
+
 TEST(ExpertSelector, SaysWhatIsWrong) {
   const ExpertLayout layout = layout_of("moe: {groups: [{name: code, count: 3}]}");
   const auto error = [&](const char* text) -> std::string {

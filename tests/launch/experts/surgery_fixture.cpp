@@ -52,7 +52,7 @@ model::NetworkSettings small_network() {
   return network;
 }
 
-SmallRun::SmallRun(const model::NetworkSettings& network) : network_(network) {
+TrainedModel::TrainedModel(const model::NetworkSettings& network) : network_(network) {
   LocalRankOptions options;
   options.dtype = Dtype::kF64;
   options.training.network = network;
@@ -62,13 +62,13 @@ SmallRun::SmallRun(const model::NetworkSettings& network) : network_(network) {
   rank_ = std::make_unique<LocalRank>(*world_, options);
 }
 
-void SmallRun::train(int64_t steps) {
+void TrainedModel::train(int64_t steps) {
   for (int64_t i = 0; i < steps; ++i) {
     rank_->trainer().step([&] { return batch_of(static_cast<uint64_t>(state().step)); }, {});
   }
 }
 
-std::filesystem::path SmallRun::save(const std::filesystem::path& root) {
+std::filesystem::path TrainedModel::save(const std::filesystem::path& root) {
   CheckpointHeader header;
   header.step = state().step;
   header.state = state().scalars();
@@ -81,7 +81,7 @@ std::filesystem::path SmallRun::save(const std::filesystem::path& root) {
   return writer.save(header, state().entries_to_save()).directory;
 }
 
-std::vector<double> SmallRun::logits() {
+std::vector<double> TrainedModel::logits() {
   autograd::Tape tape(rank_->context());
   model::ForwardInputs inputs;
   inputs.options.training = false;
@@ -89,7 +89,7 @@ std::vector<double> SmallRun::logits() {
   return values_of(output.logits.tensor());
 }
 
-std::vector<double> SmallRun::tensor(const std::string& name) {
+std::vector<double> TrainedModel::tensor(const std::string& name) {
   std::vector<double> values;
   for (const StateEntry& entry : state().entries_to_save()) {
     if (entry.name != name) continue;
@@ -99,12 +99,13 @@ std::vector<double> SmallRun::tensor(const std::string& name) {
   return values;
 }
 
-std::unique_ptr<SmallRun> edited(SmallRun& from, const model::NetworkSettings& network, const ExpertEdit& edit) {
+std::unique_ptr<TrainedModel> edited(TrainedModel& from, const model::NetworkSettings& network,
+                                     const ExpertEdit& edit) {
   const cadre::testing::TemporaryDirectory directory;
   CheckpointReader reader(from.save(directory.path()));
   model::NetworkSettings after = network;
   edit.apply(after.moe);
-  auto run = std::make_unique<SmallRun>(after);
+  auto run = std::make_unique<TrainedModel>(after);
   EditedSource source(reader, model::ExpertLayout(network), model::ExpertLayout(after), edit, 1);
   run->state().restore(source);
   return run;

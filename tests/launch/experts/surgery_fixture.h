@@ -16,9 +16,9 @@ namespace cadre::launch::testing {
 model::NetworkSettings small_network();
 
 // A training of one rank.
-class SmallRun {
+class TrainedModel {
  public:
-  explicit SmallRun(const model::NetworkSettings& network);
+  explicit TrainedModel(const model::NetworkSettings& network);
 
   void train(int64_t steps);
   // Writes a checkpoint, and returns where.
@@ -38,7 +38,7 @@ class SmallRun {
 };
 
 // What `from` becomes by the edit; read from a checkpoint of it.
-std::unique_ptr<SmallRun> edited(SmallRun& from, const model::NetworkSettings& network, const ExpertEdit& edit);
+std::unique_ptr<TrainedModel> edited(TrainedModel& from, const model::NetworkSettings& network, const ExpertEdit& edit);
 
 // All experts of `selector`.
 ExpertEdit plan(const model::NetworkSettings& network, const model::ExpertOperationSettings& operation,

@@ -47,7 +47,7 @@ TEST(Surgery, CopiesOfAllExpertsWithMoreOfThemForATokenComputeTheSame) {
   for (const Router& router : kRouters) {
     SCOPED_TRACE(router.name);
     const model::NetworkSettings network = network_with(router);
-    SmallRun run(network);
+    TrainedModel run(network);
     run.train(3);
     for (const int64_t copies : {1, 2}) {
       ExpertOperationSettings clone = operation(ExpertOperationKind::kClone, "layers.1.experts.*");
@@ -67,7 +67,7 @@ TEST(Surgery, PartsOfAllExpertsWithMoreOfThemForATokenComputeTheSame) {
   for (const Router& router : kRouters) {
     SCOPED_TRACE(router.name);
     const model::NetworkSettings network = network_with(router);
-    SmallRun run(network);
+    TrainedModel run(network);
     run.train(3);
     ExpertOperationSettings split = operation(ExpertOperationKind::kSplit, "layers.*.experts.*");
     split.count = 3;
@@ -81,7 +81,7 @@ TEST(Surgery, PartsOfAllExpertsWithMoreOfThemForATokenComputeTheSame) {
 
 TEST(Surgery, MergingCopiesTakesThemBack) {
   const model::NetworkSettings network = small_network();
-  SmallRun run(network);
+  TrainedModel run(network);
   run.train(3);
   model::NetworkSettings doubled = network;
   ExpertOperationSettings clone = operation(ExpertOperationKind::kClone, "layers.0.experts.2");
@@ -97,7 +97,7 @@ TEST(Surgery, MergingCopiesTakesThemBack) {
 
 TEST(Surgery, AnExpertThatNobodyChoosesIsNotMissed) {
   const model::NetworkSettings network = small_network();
-  SmallRun run(network);
+  TrainedModel run(network);
   run.train(3);
   // A row against every token that is looked at: with the bias it is never among the first two.
   run.state().controls[1].bias = Tensor::zeros(*make_host_allocator(), Dtype::kF64, Shape{4});
@@ -113,7 +113,7 @@ TEST(Surgery, AnExpertThatNobodyChoosesIsNotMissed) {
 TEST(Surgery, ADenseModelGoesOnAsExperts) {
   model::NetworkSettings network = small_network();
   network.moe.num_experts = 0;
-  SmallRun run(network);
+  TrainedModel run(network);
   run.train(3);
   SavedState state;
   const cadre::testing::TemporaryDirectory directory;
@@ -135,7 +135,7 @@ TEST(Surgery, ADenseModelGoesOnAsExperts) {
 TEST(Surgery, EverythingOfAnExpertFollowsIt) {
   model::NetworkSettings network = small_network();
   network.moe.router.bias_update_rate = 0.01;
-  SmallRun run(network);
+  TrainedModel run(network);
   run.train(5);
   const auto clone = operation(ExpertOperationKind::kClone, "layers.1.experts.1");
   const ExpertEdit edit = plan(network, clone);
@@ -170,7 +170,7 @@ TEST(Surgery, EverythingOfAnExpertFollowsIt) {
 
 TEST(Surgery, NewExpertsBeginAnewWhereTheBusiestIs) {
   const model::NetworkSettings network = small_network();
-  SmallRun run(network);
+  TrainedModel run(network);
   run.train(3);
   const auto again = operation(ExpertOperationKind::kReinitialise, "layers.0.experts.1");
   const auto after = edited(run, network, plan(network, again, {{0.5, 2, 1, 1.5}, {1, 1, 1, 1}}));
@@ -182,14 +182,14 @@ TEST(Surgery, NewExpertsBeginAnewWhereTheBusiestIs) {
   for (const double moment : after->tensor("/optimizer/layers.0.moe.experts.4.w1/exp_avg")) EXPECT_EQ(moment, 0);
   EXPECT_EQ(after->state().scalars().at("segment_steps").at("layers.0.moe.experts.4.w1"), 0);
   EXPECT_GT(largest_difference(after->tensor("/model/layers.0.moe.experts.4.w1"),
-                               SmallRun(network).tensor("/model/layers.0.moe.experts.1.w1")),
+                               TrainedModel(network).tensor("/model/layers.0.moe.experts.1.w1")),
             0.01)
       << "it is not what the old one was born as";
 }
 
 TEST(Surgery, AnExpertInAFileComesBackAsItWas) {
   const model::NetworkSettings network = small_network();
-  SmallRun run(network);
+  TrainedModel run(network);
   run.train(3);
   const cadre::testing::TemporaryDirectory directory;
   SavedState state;
