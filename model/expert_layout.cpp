@@ -7,6 +7,7 @@
 #include <set>
 
 #include "core/config/messages.h"
+#include "kernels/choice.h"
 
 namespace cadre::model {
 namespace {
@@ -70,6 +71,10 @@ class LayerBuilder {
           groups_key, fmt::format("no expert of layer {} computes; wanted a group with computation: full", layer_));
     }
     result_.places = network_.moe.router.choice == kernels::ChoiceKind::kExpert ? result_.experts() : result_.top_k;
+    if (result_.top_k > kernels::kMostChoices) {
+      throw ExpertLayoutError(
+          top_k_key, fmt::format("is {} in layer {}, wanted at most {}", result_.top_k, layer_, kernels::kMostChoices));
+    }
     if (result_.top_k > result_.experts()) {
       throw ExpertLayoutError(top_k_key, fmt::format("{} is more than the {} routed experts of layer {}", result_.top_k,
                                                      result_.experts(), layer_));

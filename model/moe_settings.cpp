@@ -220,7 +220,7 @@ void Schema<model::MoeSettings>::fields(Fields<model::MoeSettings>& f) {
   f.add("layers", &S::layers, "What is different in some layers; of several that apply the later ones win, key by key");
   f.add("edited_layers", &S::edited_layers,
         "Layers whose experts are those written here, whatever else is said: what events and cadre experts have made "
-        "of them; a checkpoint's are taken over when none are given");
+        "of them; a run that resumes has its checkpoint's");
   f.add("rules", &S::rules, "What training does differently with some experts; later ones win, key by key");
   f.add("events", &S::events, "Operations on experts in the course of training, in this order");
   f.add("isolation", &S::isolation, "Experts that are updated each by itself; null: none");

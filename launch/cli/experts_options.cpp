@@ -39,8 +39,9 @@ void add_operation(CLI::App& experts, const Operation& operation, Action& action
   add_checkpoint(*command, *arguments);
   command->add_option("--experts", arguments->experts, operation.experts)->required();
   add_output(*command, *arguments, kRun);
-  command->add_option("--top-k", arguments->top_k, "Experts of a token in these layers from now on; else as before");
-  if (operation.count) command->add_option("--count", arguments->count, operation.count);
+  command->add_option("--top-k", arguments->top_k, "Experts of a token in these layers from now on; else as before")
+      ->check(CLI::PositiveNumber);
+  if (operation.count) command->add_option("--count", arguments->count, operation.count)->check(CLI::PositiveNumber);
   if (operation.noise) {
     command->add_option("--noise", arguments->noise, "On new weights, relative to the root mean square of their tensor")
         ->capture_default_str();
@@ -52,8 +53,10 @@ void add_operation(CLI::App& experts, const Operation& operation, Action& action
                      "and norm_rank, such as \"load_rank == 0\"")
         ->capture_default_str();
   } else {
-    command->add_option("--ffn-hidden-size", arguments->ffn_hidden_size, "Width, where the group is new");
-    command->add_option("--activation", arguments->activation, "swiglu | gelu, likewise");
+    command->add_option("--ffn-hidden-size", arguments->ffn_hidden_size, "Width, where the group is new")
+        ->check(CLI::PositiveNumber);
+    command->add_option("--activation", arguments->activation, "swiglu | gelu, likewise")
+        ->check(CLI::IsMember({"swiglu", "gelu"}));
   }
   const std::string name = operation.name;
   command->callback(

@@ -37,21 +37,21 @@ class LayerPlaces {
       recipes_.push_back(found == edit.recipes.end() ? nullptr : &found->second);
       old_.push_back(before.is_moe() ? before.place_of(after.id_of(place)) : -1);
     }
+    users_.assign(static_cast<size_t>(before.experts()), 0.0);
+    for (size_t place = 0; place < old_.size(); ++place) {
+      if (old_[place] >= 0) ++users_[static_cast<size_t>(old_[place])];
+      const bool copies = old_[place] < 0 && recipes_[place] != nullptr && !recipes_[place]->sources.empty();
+      for (size_t row = 0; copies && row < recipes_[place]->rows.size(); ++row) {
+        if (!recipes_[place]->rows[row].file) ++users_[static_cast<size_t>(recipes_[place]->rows[row].place)];
+      }
+    }
   }
 
   std::vector<double> values(const std::vector<double>& old, const Counted& counted) const {
     if (old.empty() && !counted.fresh) return {};
     std::vector<double> result;
     for (size_t place = 0; place < old_.size(); ++place) {
-      double value = old.empty() || old_[place] < 0 ? counted.born : old[static_cast<size_t>(old_[place])];
-      const bool has_rows = recipes_[place] != nullptr && !recipes_[place]->rows.empty() && old_[place] < 0;
-      if (has_rows && !old.empty()) {
-        value = 0;
-        for (const ExpertRecipe::Row& row : recipes_[place]->rows) {
-          value += row.file ? counted.born * row.weight : row.weight * old[static_cast<size_t>(row.place)];
-        }
-      }
-      result.push_back(value);
+      result.push_back(old.empty() ? counted.born : value_of(place, old, counted.keeps));
     }
     double scale = 1;
     const double now = sum_of(result), then = sum_of(old);
@@ -68,8 +68,25 @@ class LayerPlaces {
   }
 
  private:
+  // Copies and parts share what was counted of an expert; one that is made of several has all of theirs.
+  double value_of(size_t place, const std::vector<double>& old, Keeps keeps) const {
+    const auto share = [&](int64_t of, double weight) {
+      const double value = old[static_cast<size_t>(of)];
+      return keeps == Keeps::kValues ? weight * value : value / users_[static_cast<size_t>(of)];
+    };
+    if (old_[place] >= 0) return share(old_[place], 1);
+    const double mean = sum_of(old) / static_cast<double>(old.size());
+    const ExpertRecipe* const recipe = recipes_[place];
+    if (recipe == nullptr || recipe->rows.empty() || recipe->rows.front().file) return mean;
+    if (recipe->sources.empty() && keeps != Keeps::kValues) return mean;
+    double value = 0;
+    for (const ExpertRecipe::Row& row : recipe->rows) value += share(row.place, row.weight);
+    return value;
+  }
+
   std::vector<const ExpertRecipe*> recipes_;
-  std::vector<int64_t> old_;  // -1: nobody's
+  std::vector<double> users_;  // by place before: who has a part in it
+  std::vector<int64_t> old_;   // -1: nobody's
 };
 
 // Of every tensor that an expert or its router may have; more than there are do no harm.
@@ -123,6 +140,10 @@ json edited_scalars(const json& scalars, const model::ExpertLayout& before, cons
       layers.push_back(places[i].idle(old(kIdle, i).get<std::vector<int64_t>>()));
   }
   add_steps(result["segment_steps"], edit);
+  for (const auto& [where, recipe] : edit.recipes) {  // what isolated experts kept is not there either
+    if (result.contains("isolation"))
+      result["isolation"].erase(fmt::format("layers.{}.experts.{}", where.first, where.second));
+  }
   return result;
 }
 

@@ -245,8 +245,8 @@ void EditedSource::add_row(const Parts& parts, const ExpertRecipe& recipe, const
     for (int64_t i = 0; i < columns; ++i)
       row[i] += source.weight * olds[static_cast<size_t>(source.place * columns + i)];
   }
-  if (!parts.moment.empty() || recipe.noise == 0) return;
-  add_noise(row, columns, recipe.noise, seed_,
+  if (!parts.moment.empty() || recipe.row_noise == 0) return;
+  add_noise(row, columns, recipe.row_noise, seed_,
             fmt::format("layers.{}.experts.{}.router.{}", parts.layer, id, parts.tensor));
 }
 

@@ -2,6 +2,8 @@
 
 #include <fmt/core.h>
 
+#include <algorithm>
+#include <map>
 #include <nlohmann/json.hpp>
 
 #include "core/config/fields.h"
@@ -69,14 +71,31 @@ bool ExpertEvents::due(size_t index, const StepFacts& facts) const {
   }
 }
 
+bool ExpertEvents::ask_for_validation() const {
+  return std::any_of(events_.begin(), events_.end(), [](const ExpertEventSettings& event) {
+    return event.when.text.find("validation_loss") != std::string::npos;
+  });
+}
+
+// Of events with equal texts the first is the first again.
+std::vector<std::string> ExpertEvents::keys() const {
+  std::vector<std::string> keys;
+  std::map<std::string, int> seen;
+  for (const ExpertEventSettings& event : events_) {
+    const std::string text = text_of(event);
+    keys.push_back(fmt::format("{} #{}", text, ++seen[text]));
+  }
+  return keys;
+}
+
 nlohmann::json ExpertEvents::state() const {
   nlohmann::json state = nlohmann::json::object();
-  for (size_t i = 0; i < events_.size(); ++i) state[text_of(events_[i])] = fired_[i];
+  for (size_t i = 0; i < events_.size(); ++i) state[keys()[i]] = fired_[i];
   return state;
 }
 
 void ExpertEvents::restore(const nlohmann::json& state) {
-  for (size_t i = 0; i < events_.size(); ++i) fired_[i] = state.value(text_of(events_[i]), int64_t{0});
+  for (size_t i = 0; i < events_.size(); ++i) fired_[i] = state.value(keys()[i], int64_t{0});
 }
 
 }  // namespace cadre::launch

@@ -26,12 +26,16 @@ class ExpertEvents {
   // Throws ExpertLayoutError naming the key.
   bool due(size_t index, const StepFacts& facts) const;
   void fired(size_t index) { ++fired_[index]; }
+  // Some depend on the held-out loss, which must then not be left out in a hurry.
+  bool ask_for_validation() const;
 
   // For checkpoints: how often each has been there. Of events that are not among those of the config nothing is kept.
   nlohmann::json state() const;
   void restore(const nlohmann::json& state);
 
  private:
+  std::vector<std::string> keys() const;
+
   std::vector<model::ExpertEventSettings> events_;
   std::vector<int64_t> fired_;
 };

@@ -51,6 +51,8 @@ Settings settings_after(const Settings& before, const ExpertEdit& edit) {
   edit.apply(after.moe);
   after.parallel.data_parallel = {};
   after.parallel.layers_per_stage = {};
+  after.parallel.reproducible = {};
+  after.device.threads = {};
   config::Problems problems;
   config::Schema<Settings>::check(after, problems);
   problems.raise();
@@ -71,6 +73,8 @@ CheckpointHeader header_of(const SavedState& state, TrainState& edited, const Se
 void refuse_existing(const fs::path& output) {
   if (!list_steps(output / "checkpoints").empty())
     throw ConfigError(fmt::format("--output: {} has checkpoints already; name another directory", output.string()));
+  if (fs::exists(output / "config.yaml"))
+    throw ConfigError(fmt::format("--output: {} has a config.yaml already; name another directory", output.string()));
 }
 
 }  // namespace
@@ -134,10 +138,12 @@ std::string list_text(SavedState& state) {
     const model::LayerExperts& experts = layout.layer(layer);
     for (int64_t place = 0; place < experts.experts(); ++place) {
       const model::ExpertSet& set = experts.set_of(place);
+      const bool computes = set.kind.computes();
       const auto at = static_cast<size_t>(place);
       const std::string segment = fmt::format("layers.{}.moe.experts.{}.w1", layer, experts.id_of(place));
       text += fmt::format(kLine, name_of({layer, place}, layout), set.name.empty() ? "-" : set.name,
-                          set.kind.ffn_hidden_size, config::enum_name(set.kind.activation),
+                          computes ? std::to_string(set.kind.ffn_hidden_size) : "-",
+                          computes ? config::enum_name(set.kind.activation) : config::enum_name(set.kind.computation),
                           fmt::format("{:.2f}", facts.loads[i][at]), facts.idle[i][at],
                           fmt::format("{:.2f}", facts.norms[i][at]), steps.value(segment, int64_t{0}));
     }
@@ -172,6 +178,9 @@ ExpertEdit plan_upcycle(const SavedState& state, int64_t first, int64_t last, in
                         double noise) {
   const model::ExpertLayout layout = state.layout();
   const model::ModelSettings& model = state.settings.model;
+  if (experts < 1 || top_k < 1 || top_k > experts || !(noise >= 0))
+    throw ConfigError(fmt::format("got {} experts, top {}, noise {}; wanted at least 1, at most as many, and from 0 on",
+                                  experts, top_k, noise));
   ExpertEdit edit;
   for (int64_t layer = first; layer <= last; ++layer) {
     if (layer >= layout.layers() || layout.is_moe(layer))
@@ -185,7 +194,7 @@ ExpertEdit plan_upcycle(const SavedState& state, int64_t first, int64_t last, in
       group.ids.push_back(id);
       ExpertRecipe& recipe = edit.recipes[{layer, id}];
       recipe.sources.push_back({fmt::format("layers.{}.mlp", layer)});
-      recipe.noise = noise;
+      recipe.noise = noise;  // its router is new
     }
     edit.layers.push_back({layer, top_k, experts, {group}});
     edit.notes.push_back(fmt::format("layers.{} has {} experts", layer, experts));
@@ -227,7 +236,7 @@ ExpertEdit plan_import(SavedState& state, const fs::path& path, const std::strin
     recipe.sources = {{"expert", 1, file}};
     if (!file->has_router(columns)) continue;
     recipe.rows = {{0, 1, file}};
-    recipe.noise = 0;
+    recipe.row_noise = 0;
   }
   return edit;
 }

@@ -86,7 +86,7 @@ class LayerEditor {
       if (!goes && load > most) busiest = place, most = load;
     }
     ExpertRecipe recipe{{}, {{busiest}}};
-    recipe.noise = operation_.noise;
+    recipe.row_noise = operation_.noise;
     return recipe;
   }
 
@@ -94,9 +94,9 @@ class LayerEditor {
     const double scale = shares() ? 1 : 1 / static_cast<double>(count() + 1);
     for (int64_t i = 0; i < count(); ++i) {
       const int64_t copy = born();
-      group_of(id).ids.push_back(copy);
+      replace(group_of(id).ids, id, {id, copy});
       ExpertRecipe& recipe = recipes_[copy] = copy_of(id);
-      recipe.noise = operation_.noise;
+      recipe.noise = recipe.row_noise = operation_.noise;
       recipe.output_scale = scale;
       notes_.push_back(fmt::format("{} is a copy of {}", name(copy), name(id)));
     }
@@ -120,7 +120,7 @@ class LayerEditor {
         ExpertRecipe& recipe = recipes_[ids.back()] = copy_of(id);
         recipe.part = part;
         recipe.parts = count();
-        recipe.noise = operation_.noise;
+        recipe.noise = recipe.row_noise = operation_.noise;
         recipe.output_scale = shares() ? static_cast<double>(count()) : 1;
         notes_.push_back(fmt::format("{} is part {} of {} of {}", name(ids.back()), part + 1, count(), name(whole)));
       }
@@ -162,7 +162,6 @@ class LayerEditor {
     const double sum = std::accumulate(chosen.begin(), chosen.end(), 0.0,
                                        [&](double partial, int64_t id) { return partial + load_of(id); });
     ExpertRecipe& recipe = recipes_[merged];
-    recipe.noise = 0;
     std::string names;
     for (const int64_t id : chosen) {
       const EditedGroupSettings& group = group_of(id);
@@ -258,6 +257,38 @@ std::map<int64_t, std::vector<int64_t>> by_layer(const model::ExpertLayout& layo
   return result;
 }
 
+// A router's groups are equal runs of places, whose weights and limits are theirs: whoever stays must stay in its own,
+// and copies and parts where their original was.
+void check_router_groups(int64_t groups, const model::ExpertLayout& before, const model::ExpertLayout& after,
+                         const ExpertEdit& edit) {
+  for (const int64_t layer : before.moe_layers()) {
+    const LayerExperts &old = before.layer(layer), &now = after.layer(layer);
+    for (int64_t place = 0; groups > 1 && place < now.experts(); ++place) {
+      int64_t was = old.place_of(now.id_of(place));
+      const auto recipe = edit.recipes.find({layer, now.id_of(place)});
+      const bool copied = was < 0 && recipe != edit.recipes.end() && !recipe->second.sources.empty();
+      if (copied && !recipe->second.rows.empty() && !recipe->second.rows.front().file)
+        was = recipe->second.rows.front().place;
+      if (was < 0 || was / (old.experts() / groups) == place / (now.experts() / groups)) continue;
+      throw model::ExpertLayoutError(
+          "moe.router.groups", fmt::format("layers.{}.experts.{} would be in another of the router's {} groups; wanted "
+                                           "as many to come or go in each",
+                                           layer, now.id_of(place), groups));
+    }
+  }
+}
+
+// What a config's schema says of events, for operations from elsewhere.
+void check_numbers(const model::ExpertOperationSettings& operation) {
+  const auto refuse = [](const char* key, auto got, const char* wanted) {
+    throw ConfigError(fmt::format("{}: got {}, wanted {}", key, got, wanted));
+  };
+  if (operation.count.value_or(1) < 1) refuse("count", *operation.count, "at least 1");
+  if (operation.top_k.value_or(1) < 1) refuse("top_k", *operation.top_k, "at least 1");
+  if (operation.ffn_hidden_size.value_or(1) < 1) refuse("ffn_hidden_size", *operation.ffn_hidden_size, "at least 1");
+  if (!(operation.noise >= 0 && operation.noise < 1e6)) refuse("noise", operation.noise, "a number from 0 on");
+}
+
 }  // namespace
 
 void ExpertEdit::apply(model::MoeSettings& moe) const {
@@ -271,6 +302,7 @@ void ExpertEdit::apply(model::MoeSettings& moe) const {
 
 ExpertEdit plan_edit(const model::NetworkSettings& network, const model::ExpertOperationSettings& operation,
                      const std::vector<model::ExpertPlace>& chosen, const ExpertLoadTable& loads) {
+  check_numbers(operation);
   const model::ExpertLayout layout(network);
   ExpertEdit edit;
   for (const auto& [layer, ids] : by_layer(layout, operation, chosen)) {
@@ -281,7 +313,7 @@ ExpertEdit plan_edit(const model::NetworkSettings& network, const model::ExpertO
   model::NetworkSettings after = network;
   edit.apply(after.moe);
   try {
-    model::ExpertLayout checked(after);
+    check_router_groups(network.moe.router.groups, layout, model::ExpertLayout(after), edit);
   } catch (const model::ExpertLayoutError& failure) {
     throw ConfigError(fmt::format("{}: {}", config::enum_name(operation.kind), failure.text()));
   }

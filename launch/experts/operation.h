@@ -32,6 +32,7 @@ struct ExpertRecipe {
   int64_t part = 0, parts = 1;  // of the hidden units
   double output_scale = 1;      // of w2
   double noise = 0;             // on weights, relative to the root mean square of a tensor
+  double row_noise = 0;         // on the router's row, likewise
 };
 
 struct ExpertEdit {
@@ -51,7 +52,7 @@ using ExpertLoadTable = std::vector<std::vector<double>>;
 //   add           `count` experts at the end of the group that `experts` names, in each of its layers; a group that a
 //                 layer lacks is made. Weights begin anew; the router's row is that of the layer's busiest expert, with
 //                 noise, so that tokens come.
-//   clone         `count` copies of each chosen one, noise added, at the end of its group
+//   clone         `count` copies of each chosen one, noise added, right behind it
 //   split         the hidden units of each chosen one are dealt out to `count` new ones, in order, which take its place
 //                 (in a group NAME_split where others of its group stay whole)
 //   merge         the chosen ones of a layer, of one kind, become one: the mean by load

@@ -33,6 +33,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
+constexpr const char* kScratch = "checkpoints.edit";  // of an event, while it happens
+
 // One run on one rank, from its parts to its last checkpoint.
 class Run {
  public:
@@ -52,7 +54,11 @@ class Run {
   void adopt_edits(const model::MoeSettings& stored, const std::string& checkpoint);
   ExpertFacts facts_for(const model::ExpertOperationSettings& operation);
   void run_events(const StepMetrics& metrics);
-  void edit(const ExpertEdit& edit);
+  ExpertEdit plan_event(size_t index, const StepFacts& step);
+  fs::path save_for_edit();
+  void edit(const ExpertEdit& edit, const fs::path& saved);
+  void take_over_experts();
+  std::string obstacle_to_reproducible(const Settings& settings) const;
   void check_edited(const Settings& after) const;
   void write_config();
   TrainState& state() { return training_->state; }
@@ -70,6 +76,7 @@ class Run {
   ResolvedRun run_;
   parallel::Mesh mesh_;
   ExpertBalance balance_;
+  const bool reproducible_is_auto_;
   ExpertEvents events_;
   double validation_loss_ = std::numeric_limits<double>::infinity();  // the last one
   std::optional<EnergyReader> energy_;                                // of the first rank of each host
@@ -90,6 +97,7 @@ Run::Run(Session& session, const RunRequest& request)
       run_(resolve_run(session, request.settings)),
       mesh_(session.world(), run_.layout),
       balance_(run_.settings.parallel.placement, run_.settings.network(), run_.layout.expert),
+      reproducible_is_auto_(request.settings.parallel.reproducible.is_auto()),
       events_(run_.settings.moe.events, model::ExpertLayout(run_.settings.network())),
       directory_(run_.settings.run.directory),
       run_id_(xxh3_128(bytes_of(config::print_resolved(run_.settings))).substr(0, 16)),
@@ -182,14 +190,22 @@ void Run::resume(const ResumeRequest& request) {
   session_.logger().info(fmt::format("resumed from {} at step {}", choice.checkpoint->string(), state().step));
 }
 
-// What experts a state has, it says itself.
+// What experts a state has, it says itself; where they are says the config.
 void Run::adopt_edits(const model::MoeSettings& stored, const std::string& checkpoint) {
   model::MoeSettings& moe = run_.settings.moe;
-  Settings before = run_.settings;
+  model::NetworkSettings own = run_.settings.network();
+  if (moe.edited_layers.empty() && stored.edited_layers.empty()) return;
   moe.edited_layers = stored.edited_layers;
-  if (config::print_resolved(before) == config::print_resolved(run_.settings)) return;
+  const model::ExpertLayout wanted(own);
+  for (model::EditedLayerSettings& layer : moe.edited_layers) {
+    for (model::EditedGroupSettings& group : layer.groups) {
+      for (const model::ExpertSet& set : wanted.layer(layer.layer).routed) {
+        if (set.name == group.name) group.placement = set.placement;
+      }
+    }
+  }
   check_edited(run_.settings);
-  balance_ = ExpertBalance(run_.settings.parallel.placement, run_.settings.network(), run_.layout.expert);
+  take_over_experts();
   if (session_.rank() == 0)
     session_.logger().info(fmt::format("experts of {} layers are those of {}", moe.edited_layers.size(), checkpoint));
 }
@@ -214,17 +230,20 @@ void Run::move_experts() {
       state().step, change->before, change->after));
 }
 
+std::string Run::obstacle_to_reproducible(const Settings& settings) const {
+  if (!settings.parallel.reproducible.value_or(false)) return "";
+  return reproducible_obstacle(settings.parallel, run_.layout, model::ExpertLayout(settings.network()),
+                               run_.plan.micro_batches());
+}
+
 // Throws ConfigError when the run cannot go on with experts like these.
 void Run::check_edited(const Settings& after) const {
   config::Problems problems;
   config::Schema<Settings>::check(after, problems);
   problems.raise();
-  const ParallelSettings& parallel = after.parallel;
-  const std::string obstacle =
-      reproducible_obstacle(parallel, run_.layout, model::ExpertLayout(after.network()), run_.plan.micro_batches());
-  if (parallel.reproducible.value_or(false) && !obstacle.empty())
-    throw ConfigError("parallel.reproducible: " + obstacle);
-  ExpertBalance(parallel.placement, after.network(), run_.layout.expert);
+  const std::string obstacle = obstacle_to_reproducible(after);
+  if (!reproducible_is_auto_ && !obstacle.empty()) throw ConfigError("parallel.reproducible: " + obstacle);
+  ExpertBalance(after.parallel.placement, after.network(), run_.layout.expert);
 }
 
 ExpertFacts Run::facts_for(const model::ExpertOperationSettings& operation) {
@@ -242,41 +261,58 @@ ExpertFacts Run::facts_for(const model::ExpertOperationSettings& operation) {
 void Run::run_events(const StepMetrics& metrics) {
   const StepFacts step{metrics.step, run_.settings.run.steps, metrics.loss, validation_loss_};
   for (size_t i = 0; i < events_.size(); ++i) {
-    if (!events_.due(i, step)) continue;
-    const model::ExpertEventSettings& event = events_.event(i);
-    const std::string what = fmt::format("step {}: moe.events[{}]: {}", metrics.step, i, config::enum_name(event.kind));
-    try {
-      const config::Variables variables{{"step", static_cast<double>(step.step)},
-                                        {"steps", static_cast<double>(step.steps)}};
-      const ExpertFacts facts = facts_for(event);
-      const ExpertEdit planned =
-          plan_edit(run_.settings.network(), event, choose_experts(event, state().model().experts(), facts, variables),
-                    facts.loads);
-      if (planned.empty()) continue;  // nobody was chosen
-      Settings after = run_.settings;
-      planned.apply(after.moe);
-      check_edited(after);
-      edit(planned);
-      events_.fired(i);
-      if (session_.rank() != 0) continue;
-      for (const std::string& note : planned.notes) session_.logger().info(what + ": " + note);
-    } catch (const ConfigError& failure) {
+    const std::string what =
+        fmt::format("step {}: moe.events[{}]: {}", metrics.step, i, config::enum_name(events_.event(i).kind));
+    const auto left_out = [&](const std::exception& failure) {
       events_.fired(i);
       if (session_.rank() == 0) session_.logger().warning(fmt::format("{}: not done: {}", what, failure.what()));
+    };
+    ExpertEdit planned;
+    fs::path saved;
+    try {
+      planned = plan_event(i, step);
+      if (planned.empty()) continue;  // it is not due, or nobody was chosen
+      saved = save_for_edit();
+    } catch (const ConfigError& failure) {
+      left_out(failure);
+      continue;
+    } catch (const CheckpointError& failure) {
+      left_out(failure);
+      continue;
     }
+    edit(planned, saved);
+    events_.fired(i);
+    if (session_.rank() != 0) continue;
+    for (const std::string& note : planned.notes) session_.logger().info(what + ": " + note);
   }
 }
 
-// By way of a checkpoint of its own, from which the state is read as the edit makes it; so it works from any layout to
-// any layout, and needs no more memory than a step.
-void Run::edit(const ExpertEdit& edit) {
-  const fs::path scratch = directory_ / "checkpoints.edit";
-  CheckpointWriter writer({scratch, static_cast<uint64_t>(run_.settings.checkpoint.shard_mib) << 20, {}},
+ExpertEdit Run::plan_event(size_t index, const StepFacts& step) {
+  if (!events_.due(index, step)) return {};
+  const model::ExpertEventSettings& event = events_.event(index);
+  const ExpertFacts facts = facts_for(event);
+  const std::vector<model::ExpertPlace> chosen =
+      choose_experts(event, state().model().experts(), facts,
+                     {{"step", static_cast<double>(step.step)}, {"steps", static_cast<double>(step.steps)}});
+  ExpertEdit planned = plan_edit(run_.settings.network(), event, chosen, facts.loads);
+  Settings after = run_.settings;
+  planned.apply(after.moe);
+  check_edited(after);
+  return planned;
+}
+
+fs::path Run::save_for_edit() {
+  CheckpointWriter writer({directory_ / kScratch, static_cast<uint64_t>(run_.settings.checkpoint.shard_mib) << 20, {}},
                           session_.world(), session_.allocator());
-  const fs::path saved = writer.save(header(), entries()).directory;
+  return writer.save(header(), entries()).directory;
+}
+
+// By way of a checkpoint of its own, from which the state is read as the edit makes it; so it works from any layout to
+// any layout.
+void Run::edit(const ExpertEdit& edit, const fs::path& saved) {
   const model::ExpertLayout before(run_.settings.network());
   edit.apply(run_.settings.moe);
-  balance_ = ExpertBalance(run_.settings.parallel.placement, run_.settings.network(), run_.layout.expert);
+  take_over_experts();
   training_.reset();
   training_ = make_training();
   parallel::all_ok_after(session_.world(), [&] {
@@ -284,11 +320,21 @@ void Run::edit(const ExpertEdit& edit) {
     EditedSource source(reader, before, state().model().experts(), edit, run_.settings.run.seed);
     state().restore(source);
   });
-  parallel::all_ok_after(session_.world(), [&] {
-    if (session_.rank() != 0) return;
-    fs::remove_all(scratch);
-    write_config();
+  tolerate([&] {
+    parallel::all_ok_after(session_.world(), [&] {
+      if (session_.rank() != 0) return;
+      std::error_code ignored;
+      fs::remove_all(directory_ / kScratch, ignored);
+      write_config();
+    });
   });
+}
+
+// What follows from other experts than before.
+void Run::take_over_experts() {
+  if (reproducible_is_auto_ && !obstacle_to_reproducible(run_.settings).empty())
+    run_.settings.parallel.reproducible = false;
+  balance_ = ExpertBalance(run_.settings.parallel.placement, run_.settings.network(), run_.layout.expert);
 }
 
 TrainerOptions Run::trainer_options() {
@@ -401,7 +447,8 @@ void Run::validate(StepOutcome& outcome) {
   const Settings& s = run_.settings;
   const int64_t every = s.validation.every;
   const bool due = state().step == s.run.steps || (every > 0 && state().step % every == 0);
-  if (!run_.held_out || !due || !outcome.finite || outcome.votes.stop) return;
+  const bool in_a_hurry = outcome.votes.stop && !events_.ask_for_validation();
+  if (!run_.held_out || !due || !outcome.finite || in_a_hurry) return;
   const auto start = std::chrono::steady_clock::now();
   const Evaluation result = evaluate(session_.context(), state().model(), *run_.held_out,
                                      {*s.batch.micro_batch_size.value, run_.held_out_bytes}, mesh_);

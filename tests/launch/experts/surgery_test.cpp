@@ -89,7 +89,7 @@ TEST(Surgery, MergingCopiesTakesThemBack) {
   first.apply(doubled.moe);
   const auto two = edited(run, network, first);
   ExpertOperationSettings merge = operation(ExpertOperationKind::kMerge, "layers.0.experts.*");
-  const ExpertEdit second = plan_edit(doubled, merge, {{0, 2}, {0, 4}}, {{1, 1, 3, 1, 2}, {1, 1, 1, 1}});
+  const ExpertEdit second = plan_edit(doubled, merge, {{0, 2}, {0, 3}}, {{1, 1, 3, 2, 1}, {1, 1, 1, 1}});
   const auto one = edited(*two, doubled, second);
   EXPECT_EQ(one->layout().layer(0).ids, (std::vector<int64_t>{0, 1, 5, 3}));
   EXPECT_LT(largest_difference(run.logits(), one->logits()), kRounding);
@@ -154,17 +154,19 @@ TEST(Surgery, EverythingOfAnExpertFollowsIt) {
   }
   for (const char* name : {"/model/layers.1.moe.router.weight", "/optimizer/layers.1.moe.router.weight/exp_avg"}) {
     std::vector<double> wanted = run.tensor(name);
-    wanted.insert(wanted.end(), wanted.begin() + 16, wanted.begin() + 32);
+    const std::vector<double> row(wanted.begin() + 16, wanted.begin() + 32);
+    wanted.insert(wanted.begin() + 32, row.begin(), row.end());
     EXPECT_EQ(after->tensor(name), wanted) << name;
   }
   const nlohmann::json before = run.state().scalars(), now = after->state().scalars();
   std::vector<double> biases = before.at("expert_biases").at(1);
-  biases.push_back(biases[1]);
+  biases.insert(biases.begin() + 2, biases[1]);
   EXPECT_EQ(now.at("expert_biases").at(1).get<std::vector<double>>(), biases);
   EXPECT_EQ(now.at("segment_steps").at("layers.1.moe.experts.4.w1"), 5);
-  double sum = 0;
-  for (const double fraction : now.at("expert_fractions").at(1)) sum += fraction;
-  EXPECT_NEAR(sum, 1, 1e-12);
+  const std::vector<double> then = before.at("expert_fractions").at(1), fractions = now.at("expert_fractions").at(1);
+  EXPECT_NEAR(fractions[1], then[1] / 2, 1e-12) << "a copy takes half";
+  EXPECT_NEAR(fractions[2], then[1] / 2, 1e-12);
+  EXPECT_NEAR(fractions[4], then[3], 1e-12) << "nobody else's changes";
   EXPECT_EQ(now.at("expert_load_average").at(0), before.at("expert_load_average").at(0));
 }
 
@@ -224,6 +226,28 @@ TEST(Surgery, AnExpertInAFileComesBackAsItWas) {
   EXPECT_TRUE(std::equal(rows.begin() + 64, rows.end(), row.begin() + 48));
 }
 
+// Groups of a router are runs of places, with weights of their own.
+TEST(Surgery, RouterGroupsKeepWhomTheyHave) {
+  model::NetworkSettings network = small_network();
+  network.moe.router.groups = 2;
+  network.moe.router.kept_groups = 2;
+  network.moe.router.hierarchical = true;
+  TrainedModel run(network);
+  run.train(2);
+  ExpertOperationSettings clone = operation(ExpertOperationKind::kClone, "layers.0.experts.*");
+  clone.top_k = 4;
+  const auto after = edited(run, network, plan(network, clone));
+  EXPECT_EQ(after->layout().layer(0).ids, (std::vector<int64_t>{0, 4, 1, 5, 2, 6, 3, 7}));
+  EXPECT_LT(largest_difference(run.logits(), after->logits()), kRounding);
+  clone.experts = "layers.0.experts.0..1";
+  try {
+    plan(network, clone);
+    FAIL() << "experts would change groups";
+  } catch (const ConfigError& failure) {
+    EXPECT_NE(std::string(failure.what()).find("would be in another of the router's 2 groups"), std::string::npos);
+  }
+}
+
 TEST(Surgery, RefusesWhatCannotBe) {
   const model::NetworkSettings network = small_network();
   const auto refusal = [&](const ExpertOperationSettings& settings) -> std::string {
@@ -241,6 +265,12 @@ TEST(Surgery, RefusesWhatCannotBe) {
   auto split = operation(ExpertOperationKind::kSplit, "layers.0.experts.0");
   split.count = 7;
   EXPECT_NE(refusal(split).find("7 parts of its 24 hidden units"), std::string::npos);
+  auto many = operation(ExpertOperationKind::kSplit, "layers.0.experts.*");
+  many.count = 24;
+  many.top_k = 96;
+  EXPECT_NE(refusal(many).find("is 96 in layer 0, wanted at most 64"), std::string::npos);
+  many.top_k = 0;
+  EXPECT_NE(refusal(many).find("top_k: got 0"), std::string::npos);
   EXPECT_NE(refusal(operation(ExpertOperationKind::kAdd, "layers.0.experts.3")).find("wanted a group"),
             std::string::npos);
 }
