@@ -32,6 +32,21 @@ valid limited/checkpoints
 [ -z "$(find limited/checkpoints -name '*.tmp')" ] || fail "a half-written checkpoint was left"
 train 2 limited "${long[@]}" --set "run.stop_after=$(($(basename "$(newest limited)" | grep -oE '[1-9][0-9]*$') + 5))" --resume must
 
+# An event that has no room for its checkpoint is left out; training goes on, and the next one happens.
+start 2 edited --set run.steps=100000 --set checkpoint.every=0 \
+  --set 'moe.events=[{when: step % 10 == 5, do: reinitialise, experts: "layers.0.experts.*", where: load_rank == 0}]'
+until_true "an event" grep -q "begins anew" edited.log
+prlimit --pid "$(rank_pid edited 1)" --fsize=1000:unlimited
+until_true "an event left out" grep -q "reinitialise: not done: .*cannot write" edited.log
+at=$(steps_done edited)
+until_true "more steps" has_step edited $((at + 15))
+prlimit --pid "$(rank_pid edited 1)" --fsize=unlimited
+before=$(grep -c "begins anew" edited.log)
+until_true "another event" eval '(($(grep -c "begins anew" edited.log) > before))'
+stop
+ends 143 edited
+[ ! -e edited/checkpoints.edit ] || fail "an event's checkpoint was left" edited.log
+
 $can_mount || exit 0
 train 2 measured --set run.steps=5
 pages() { find "$1" -type f -printf '%s\n' | awk '{ n += int(($1 + 4095) / 4096) } END { print n + 0 }'; }
