@@ -61,5 +61,5 @@ refused 'did you mean "sigmoid"?' --set moe.router.score=sigmoyd
 refused 'moe.router.choice: expert lets later tokens decide' --set moe.router.choice=expert
 refused 'moe.capacity_factor: is given, and with router.choice: expert' --set 'moe.router={choice: expert, allow_future_tokens: true}' --set moe.capacity_factor=1.25
 refused 'moe.groups[1].computation: "b" computes, and stands behind' --set 'moe={groups: [{name: a, computation: copy}, {name: b, count: 3}]}'
-refused 'moe.isolation.experts: layers.*.experts.a: none of these experts computes' \
+refused 'moe.isolation.experts: layers.*.experts.a: none of these is a routed expert that computes' \
   --set 'moe={groups: [{name: b, count: 3}, {name: a, computation: copy}], isolation: {experts: layers.*.experts.a}}'

@@ -54,16 +54,18 @@ loads() {
         if (used / n < least) least = used / n
         divergence += d; layers++
       }
-      printf "%.1f%% %.4f", 100 * least, divergence / layers
+      printf "%.1f%% %.4f\n", 100 * least, divergence / layers
     }'
 }
 speed() { grep -oE '"tokens_per_second":[0-9.e+]+' "$1/metrics.jsonl" | cut -d: -f2 | tail -n +10 | sort -g | awk '{ r[NR] = $1 } END { print r[int((NR + 1) / 2)] }'; }
 bits() { grep -oE '"validation_bits_per_byte":[0-9.]+' "$1/metrics.jsonl" | tail -n 1 | cut -d: -f2; }
 
-first=
+first= number=0
 printf '%-44s %14s %12s %11s %9s\n' router 'bits per byte' utilisation divergence speed
 while IFS='|' read -r name settings; do
-  name=$(echo "$name" | xargs) run=run-$((++number))
+  name=$(echo "$name" | xargs)
+  number=$((number + 1))
+  run=run-$number
   [ -n "$name" ] || continue
   if [ -n "$only" ] && [ "$only" != "$name" ]; then continue; fi
   arguments=(--set "run.directory=$run")
