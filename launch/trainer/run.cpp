@@ -367,7 +367,8 @@ CheckpointHeader Run::header() {
   saved.run.time_limit_seconds.reset();
   header.state["config"] = config::print_resolved(saved);
   if (!events_.empty()) header.state["events"] = events_.state();
-  if (events_.ask_for_validation() && std::isfinite(validation_loss_)) header.state["validation_loss"] = validation_loss_;
+  if (events_.ask_for_validation() && std::isfinite(validation_loss_))
+    header.state["validation_loss"] = validation_loss_;
   header.state["samples"] = state().step * run_.settings.batch.global_batch_size;
   return header;
 }
