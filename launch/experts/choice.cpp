@@ -1,6 +1,7 @@
 #include "launch/experts/choice.h"
 
 #include <algorithm>
+#include <numeric>
 
 namespace cadre::launch {
 namespace {
@@ -15,6 +16,22 @@ double rank_of(const std::vector<double>& values, size_t place) {
 }
 
 }  // namespace
+
+ExpertFacts facts_of(const ExpertHistory& history) {
+  ExpertFacts facts;
+  for (const LayerHistory& layer : history.layers()) {
+    facts.loads.push_back(layer.load_average);
+    facts.idle.emplace_back(layer.idle_steps.begin(), layer.idle_steps.end());
+  }
+  return facts;
+}
+
+void divide_by_means(std::vector<std::vector<double>>& layers) {
+  for (std::vector<double>& layer : layers) {
+    const double mean = std::accumulate(layer.begin(), layer.end(), 0.0) / static_cast<double>(layer.size());
+    for (double& value : layer) value /= mean > 0 ? mean : 1;
+  }
+}
 
 bool asks_for_norms(const config::Expression& where) { return where.text.find("norm") != std::string::npos; }
 

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "launch/experts/operation.h"
+#include "launch/trainer/expert_history.h"
 
 namespace cadre::launch {
 
@@ -14,6 +15,11 @@ struct ExpertFacts {
   // L2 over an expert's weights, 1 being the layer's mean; empty: unknown, and then `where` must not ask.
   std::vector<std::vector<double>> norms{};
 };
+
+// What a run remembers; without norms.
+ExpertFacts facts_of(const ExpertHistory& history);
+// By layer: each value over the mean of its layer.
+void divide_by_means(std::vector<std::vector<double>>& layers);
 
 // Whether `where` asks for norms, which take time to compute.
 bool asks_for_norms(const config::Expression& where);

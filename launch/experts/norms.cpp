@@ -1,11 +1,13 @@
 #include "launch/experts/norms.h"
 
 #include <cmath>
-#include <numeric>
+#include <span>
 
+#include "kernels/optimizer.h"
+#include "launch/experts/choice.h"
 namespace cadre::launch {
 
-std::vector<std::vector<double>> expert_norms(TrainState& state, parallel::Mesh& mesh) {
+std::vector<std::vector<double>> expert_norms(const kernels::Exec& exec, TrainState& state, parallel::Mesh& mesh) {
   const model::ExpertLayout& layout = state.model().experts();
   std::vector<std::vector<double>> norms;
   int64_t experts = 0;
@@ -21,24 +23,19 @@ std::vector<std::vector<double>> expert_norms(TrainState& state, parallel::Mesh&
       for (double& norm : layer) visit(norm, *at++);
     }
   };
-  const Tensor& values = state.store().values();
   for (const optim::SegmentState& segment : state.optimizer().segments()) {
     if (segment.expert < 0 || layout.layer(segment.layer).is_shared(segment.expert)) continue;
-    double& sum = norms[layout.moe_index(segment.layer)][static_cast<size_t>(segment.expert)];
-    for (int64_t i = segment.offset + segment.owned.begin; i < segment.offset + segment.owned.end; ++i) {
-      const double value = values.dtype() == Dtype::kF64 ? values.data<double>()[i] : values.data<float>()[i];
-      sum += value * value;
-    }
+    double square = 0;
+    const kernels::FlatRange owned{segment.offset + segment.owned.begin, segment.owned.count()};
+    kernels::squared_norms(exec, std::span(&owned, 1), state.store().values(), std::span(&square, 1));
+    norms[layout.moe_index(segment.layer)][static_cast<size_t>(segment.expert)] += square;
   }
   each([](double norm, double& packed) { packed = norm; });
   for (const parallel::Axis axis : {parallel::Axis::kData, parallel::Axis::kPipeline}) {
     mesh.along(axis).all_reduce(squares, parallel::Reduction::kSum, {"norms of experts"})->wait();
   }
   each([](double& norm, double packed) { norm = std::sqrt(packed); });
-  for (std::vector<double>& layer : norms) {
-    const double mean = std::accumulate(layer.begin(), layer.end(), 0.0) / static_cast<double>(layer.size());
-    for (double& norm : layer) norm /= mean > 0 ? mean : 1;
-  }
+  divide_by_means(norms);
   return norms;
 }
 

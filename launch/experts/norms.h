@@ -9,6 +9,6 @@
 namespace cadre::launch {
 
 // L2 over all weights of each expert, by MoE layer and place, 1 being the layer's mean. Collective.
-std::vector<std::vector<double>> expert_norms(TrainState& state, parallel::Mesh& mesh);
+std::vector<std::vector<double>> expert_norms(const kernels::Exec& exec, TrainState& state, parallel::Mesh& mesh);
 
 }  // namespace cadre::launch

@@ -3,7 +3,6 @@
 #include <fmt/core.h>
 
 #include <cmath>
-#include <numeric>
 
 #include "core/config/config.h"
 #include "core/config/messages.h"
@@ -102,11 +101,7 @@ ExpertFacts facts_of(SavedState& state, bool norms) {
   const model::ExpertLayout layout = state.layout();
   ExpertHistory history(layout);
   history.restore(state.reader->scalars());
-  ExpertFacts facts;
-  for (const LayerHistory& layer : history.layers()) {
-    facts.loads.push_back(layer.load_average);
-    facts.idle.emplace_back(layer.idle_steps.begin(), layer.idle_steps.end());
-  }
+  ExpertFacts facts = facts_of(history);
   if (!norms) return facts;
   for (const int64_t layer : layout.moe_layers()) {
     std::vector<double>& of_layer = facts.norms.emplace_back();
@@ -119,9 +114,8 @@ ExpertFacts facts_of(SavedState& state, bool norms) {
       }
       of_layer.push_back(std::sqrt(sum));
     }
-    const double mean = std::accumulate(of_layer.begin(), of_layer.end(), 0.0) / static_cast<double>(of_layer.size());
-    for (double& norm : of_layer) norm /= mean > 0 ? mean : 1;
   }
+  divide_by_means(facts.norms);
   return facts;
 }
 

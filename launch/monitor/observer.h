@@ -1,7 +1,6 @@
 #pragma once
 // Observers hold policy and output; the trainer holds none. Every rank has the same observers; most act on rank 0 only.
 
-#include <algorithm>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -49,9 +48,6 @@ struct LayerLoad {
   std::optional<Detail> detail{};
 
   int64_t id(size_t place) const { return ids.empty() ? static_cast<int64_t>(place) : ids[place]; }
-  size_t place_of(int64_t id) const {
-    return static_cast<size_t>(ids.empty() ? id : std::find(ids.begin(), ids.end(), id) - ids.begin());
-  }
 };
 
 // Bytes that data ranks send to the ranks of their expert group, over all stages: rows in the forward, gradients of

@@ -247,12 +247,8 @@ void Run::check_edited(const Settings& after) const {
 }
 
 ExpertFacts Run::facts_for(const model::ExpertOperationSettings& operation) {
-  ExpertFacts facts;
-  for (const LayerHistory& layer : state().history().layers()) {
-    facts.loads.push_back(layer.load_average);
-    facts.idle.emplace_back(layer.idle_steps.begin(), layer.idle_steps.end());
-  }
-  if (asks_for_norms(operation.where)) facts.norms = expert_norms(state(), mesh_);
+  ExpertFacts facts = facts_of(state().history());
+  if (asks_for_norms(operation.where)) facts.norms = expert_norms(session_.context().exec, state(), mesh_);
   return facts;
 }
 
